@@ -1,0 +1,68 @@
+"""Static facts of accelerators, pools, tenants and rules, as configuration states them. Unknown facts are None."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class AcceleratorFacts(msgspec.Struct, frozen=True):
+    """One accelerator class of the catalogue. None means unknown: policy fails closed on it."""
+
+    name: str
+    vendor: str | None = None
+    headquarters: str | None = None
+    """ISO 3166 country code of the vendor's headquarters."""
+    memory_gib: float | None = None
+    export_class: str | None = None
+    """Class by numbers, for example "3A090.a" or "none"."""
+    export_tpp: float | None = None
+    """Total processing performance: dense TOPS times bit length, best over precisions."""
+    export_performance_density: float | None = None
+    """TPP divided by die area in mm2."""
+    source: str = ""
+    as_of: str = ""
+    """Date (ISO) and source of the facts above."""
+
+
+class PoolFacts(msgspec.Struct, frozen=True):
+    """One configured pool."""
+
+    name: str
+    accelerator: AcceleratorFacts
+    region: str
+    provider: str
+    """Execution provider or upstream kind asked for: cpu, openvino, cuda, cann, ..."""
+    emulated: bool
+    labels: dict[str, str]
+    cost: float
+    models: tuple[str, ...]
+
+
+class TenantFacts(msgspec.Struct, frozen=True):
+    """One tenant. `key_digests` are lower-case hex SHA-256 digests of API keys."""
+
+    id: str
+    key_digests: tuple[str, ...]
+    priority: int
+    """The highest priority it may ask for: 0 interactive, 1 standard, 2 batch."""
+    labels: dict[str, str]
+
+
+class RuleText(msgspec.Struct, frozen=True):
+    """One policy rule as written. `effect` is allow, require, deny or prefer; `expr` its CEL text.
+
+    `valid_from_s` and `valid_until_s` are Unix seconds (UTC midnight where the config gave a date), None where open.
+    `where` is the YAML path of the rule, for errors.
+    """
+
+    name: str
+    when: str
+    effect: str
+    expr: str
+    weight: float = 1.0
+    """Only for prefer."""
+    reason: str = ""
+    owner: str = ""
+    valid_from_s: float | None = None
+    valid_until_s: float | None = None
+    where: str = ""

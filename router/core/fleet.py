@@ -1,0 +1,43 @@
+"""The fleet as one request sees it: a snapshot taken once, never changed."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ServingView(msgspec.Struct):
+    """One model on one pool.
+
+    `curve` holds (rows, seconds) points of the service time of one batch, sorted by rows, corrected by what replicas
+    report; it is never empty for a ready pool.
+    """
+
+    version: str
+    max_rows: int
+    curve: tuple[tuple[int, float], ...]
+
+
+class PoolView(msgspec.Struct):
+    """One pool. Counts cover every replica; `waiting_rows` is by model and includes what runs now."""
+
+    name: str
+    accelerator: str
+    emulated: bool
+    cost: float
+    """Relative cost of one second of one replica (> 0)."""
+    ready_replicas: int
+    draining: bool
+    inflight: int
+    """Requests leased on this pool by this router."""
+    capacity: int
+    """Requests this router may have leased here at once (credits of its replicas plus its bounded queue)."""
+    models: dict[str, ServingView]
+    waiting_rows: dict[str, int]
+    """Rows queued or running by model, the larger of this router's own count and the replicas' last report."""
+
+
+class FleetSnapshot(msgspec.Struct):
+    """All configured pools, whether ready or not, in config order."""
+
+    taken_at_s: float
+    pools: tuple[PoolView, ...]
