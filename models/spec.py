@@ -8,7 +8,7 @@ BATCH_AXIS = "batch"
 """Name of the symbolic first axis along which requests are stacked."""
 
 
-class TensorSpec(msgspec.Struct, frozen=True):
+class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One input or output tensor.
 
     `shape` holds ints (fixed) and names (symbolic). The first axis is always "batch". Any other symbolic axis is
@@ -20,24 +20,31 @@ class TensorSpec(msgspec.Struct, frozen=True):
     datatype: str
     shape: tuple[int | str, ...]
     pad: float = 0.0
+    max_length: int = 0
+    """Longest allowed extent of each ragged axis; 0: no limit. One long request pads all of its batch."""
+    valid: tuple[float, float] | None = None
+    """Lowest and highest allowed value, for indices a device might read out of bounds. None: not checked."""
 
 
-class BatchRule(msgspec.Struct, frozen=True):
+class BatchRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How requests of one model may be run together. `max_rows` bounds the sum of rows in a batch (>= 1)."""
 
     max_rows: int = 32
 
 
-class TextInput(msgspec.Struct, frozen=True):
+class TextInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The alternative input of a text model: a BYTES tensor of UTF-8 sentences, tokenised in the replica."""
 
     tensor: TensorSpec
     tokenizer: str
     """File name of the tokenizer (tokenizer.json) beside the model file."""
     max_tokens: int = 256
+    """Longer sentences are cut to this many tokens, special ones included."""
+    sha256: str = ""
+    """Hex digest of the tokenizer file, checked before it is loaded."""
 
 
-class Variant(msgspec.Struct, frozen=True):
+class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One file form of the model. `sha256` is the hex digest of the file, checked before it is loaded."""
 
     name: str

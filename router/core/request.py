@@ -28,3 +28,7 @@ class RequestFacts(msgspec.Struct):
     """Row of the policy table for this tenant, model and request class."""
     tried: tuple[str, ...] = ()
     """Pools on which an attempt of this request has already failed."""
+    tried_replicas: tuple[str, ...] = ()
+    """Replicas on which an attempt has already failed; another replica of the same pool may still be tried."""
+    attempts: int = 0
+    """Dispatches so far, the first one included."""

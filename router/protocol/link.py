@@ -92,9 +92,14 @@ class Welcome(msgspec.Struct, tag=1, array_like=True):
 
 
 class Submit(msgspec.Struct, tag=2, array_like=True):
-    """Router to replica: items to run. Acknowledged by Answers with `acks` counted."""
+    """Router to replica: items to run.
+
+    With `ack`, the replica counts the frame in the next Answers. Large messages travel in fragments beside others and
+    ask for none, so that small ones never wait for them.
+    """
 
     items: list[Item]
+    ack: bool = True
 
 
 class Cancel(msgspec.Struct, tag=3, array_like=True):

@@ -1,1 +1,1 @@
-"""Memory of the router, time passed in: leases, estimates, the fleet view. Single-threaded, no I/O."""
+"""What the router remembers between requests. Time is passed in; nothing here reads a clock, logs or does I/O."""

@@ -1,0 +1,1 @@
+"""The bundled sentence embedding: its graph, its facts and its stored answers. Weights come from a package."""

@@ -1,1 +1,1 @@
-"""Filters: each keeps a pool or gives the reason it may not serve. One file each."""
+"""Why a pool may not serve a request. Each filter says one kind of no; none ranks."""

@@ -1,1 +1,1 @@
-"""Pickers: choose one of the scored pools; randomness comes from the rng argument. One file each."""
+"""Which of the scored pools is taken. Randomness is the argument `rng`."""

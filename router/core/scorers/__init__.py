@@ -1,1 +1,1 @@
-"""Scorers: each gives a pool a score in [0, 1]; outside is an error of the scorer. One file each."""
+"""How well a pool would serve a request: scores in [0, 1] that saturate. None rejects."""

@@ -1,0 +1,230 @@
+"""The only door to onnxruntime: loads a verified model on the provider asked for and proves where its nodes run.
+
+Never settles for another provider: a session whose nodes are not all where they were asked to be does not start.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import onnxruntime as ort
+
+from deployments.backends.base import Arrays, BackendError, Placement
+from models.repository import RepositoryError, verify
+from models.spec import ModelSpec
+
+
+class Provider(msgspec.Struct, frozen=True):
+    """One execution provider that a pool may ask for."""
+
+    ep: str
+    """Name by which ONNX Runtime reports it."""
+    package: str
+    """Distribution that brings it."""
+    plugin: str = ""
+    """Module of a plugin provider, whose get_library_path() is registered; "" for what onnxruntime itself holds."""
+    device: str = ""
+    """Device of the plugin to run on: the `ov_device` of its metadata."""
+    in_build: bool = True
+    """False: the package replaces onnxruntime's own folder, so it needs an environment of its own."""
+
+
+PROVIDERS: dict[str, Provider] = {
+    "cpu": Provider("CPUExecutionProvider", "onnxruntime"),
+    "openvino": Provider(
+        "OpenVINOExecutionProvider", "onnxruntime-ep-openvino", plugin="onnxruntime_ep_openvino", device="CPU"
+    ),
+    "cuda": Provider("CUDAExecutionProvider", "onnxruntime-gpu", in_build=False),
+    "tensorrt": Provider("TensorrtExecutionProvider", "onnxruntime-gpu", in_build=False),
+    "cann": Provider("CANNExecutionProvider", "onnxruntime-cann", in_build=False),
+}
+"""Provider names of a pool's configuration, the only such table."""
+
+_registered: set[str] = set()
+_registering = threading.Lock()
+"""ONNX Runtime registers a plugin library once per process and keeps it."""
+
+
+class OnnxOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Options of the `onnx` backend. `threads` compute one operator of one batch; the caller's own is one of them."""
+
+    provider: str = "cpu"
+    threads: int = 1
+
+
+Options = TypeVar("Options")
+
+
+def parse_options(kind: type[Options], options: dict[str, object]) -> Options:
+    """`options` as `kind`, strictly. Raises BackendError that names the key."""
+    try:
+        return msgspec.convert(options, kind)
+    except msgspec.ValidationError as error:
+        raise BackendError(f"backend options: {error}") from error
+
+
+class OnnxBackend:
+    """One model in one ONNX Runtime session. Loads the first variant of the spec; f32 stays f32 on every provider."""
+
+    emulated = False
+    overruns = 0
+
+    def __init__(self, spec: ModelSpec, options: dict[str, object]) -> None:
+        """Raises BackendError: bad options, file missing or altered, provider or device missing, nodes elsewhere."""
+        asked = parse_options(OnnxOptions, options)
+        provider = _provider(asked.provider)
+        if asked.threads < 1:
+            raise BackendError(f"backend options: threads must be at least 1, not {asked.threads} - at `$.threads`")
+        path = _verified_file(spec)
+        session_options = _session_options(asked.threads)
+        device = _bind(session_options, asked.provider, provider, asked.threads)
+        try:
+            # enable_fallback=0: the Python wrapper would otherwise answer a provider's failure, at load and also
+            # at run, by building the session again on the CPU, with only a line on stdout.
+            session = ort.InferenceSession(
+                path,
+                session_options,
+                providers=None if provider.plugin else [provider.ep],
+                enable_fallback=0,
+            )
+        except Exception as error:  # ONNX Runtime's exceptions share no base below Exception
+            raise BackendError(f"{spec.name}: {provider.ep} could not load {path}: {error}") from error
+        self.placement = _proven_placement(session, spec.name, provider.ep, device)
+        self._name = spec.name
+        self._outputs = tuple(output.name for output in session.get_outputs())
+        self._session: Any = session
+
+    def run(self, inputs: Arrays, outputs: tuple[str, ...]) -> Arrays:
+        """Run one stacked batch; `outputs` () means all of them. Releases the GIL. Raises BackendError."""
+        session = self._session
+        if session is None:
+            raise BackendError(f"{self._name}: the session is closed")
+        names = outputs or self._outputs
+        try:
+            values = session.run(list(names), inputs)
+        except Exception as error:  # as above
+            raise BackendError(f"{self._name}: {error}") from error
+        return dict(zip(names, values, strict=True))
+
+    def close(self) -> None:
+        """Release the session; a run that is under way ends first."""
+        self._session = None
+
+
+def _provider(name: str) -> Provider:
+    """The provider of that name, if this build can run it. Raises BackendError."""
+    provider = PROVIDERS.get(name)
+    if provider is None:
+        raise BackendError(
+            f"backend options: unknown provider {name!r}, known: {', '.join(PROVIDERS)} - at `$.provider`"
+        )
+    if not provider.in_build:
+        raise BackendError(
+            f"provider {name} ({provider.ep}) is not in this build: it needs the package {provider.package} and the "
+            "driver of its device. That package replaces onnxruntime, so give the pool an environment of its own."
+        )
+    return provider
+
+
+def _verified_file(spec: ModelSpec) -> str:
+    """Path of the model file whose digest was just checked. Raises BackendError."""
+    if not spec.variants:
+        raise BackendError(f"{spec.name}: the model has no variant to load")
+    try:
+        verify(spec)
+    except RepositoryError as error:
+        raise BackendError(f"{spec.name}: {error}") from error
+    return str(Path(spec.folder) / spec.variants[0].file)
+
+
+def _session_options(threads: int) -> Any:
+    """Session options that every provider shares."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Idle threads would otherwise burn the cores that the other pools of the machine compute on.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return options
+
+
+def _bind(session_options: Any, name: str, provider: Provider, threads: int) -> str:
+    """Tie the session to the provider's device and return that device's name. Raises BackendError."""
+    if not provider.plugin:
+        return next((_device_name(d) for d in ort.get_ep_devices() if d.ep_name == provider.ep), "CPU")
+    _register(name, provider)
+    # Naming a plugin provider in `providers` silently runs on the CPU; only its devices bind it.
+    devices = [
+        d
+        for d in ort.get_ep_devices()
+        if d.ep_name == provider.ep and d.ep_metadata.get("ov_device", provider.device) == provider.device
+    ]
+    if not devices:
+        here = ", ".join(sorted({f"{d.device.type.name} {d.device.vendor}" for d in ort.get_ep_devices()}))
+        raise BackendError(
+            f"provider {name}: {provider.package} {importlib.metadata.version(provider.package)} is loaded but offers "
+            f"no {provider.device} device on this machine ({here}). Its plugin lists Intel devices only; "
+            "run this pool on a machine with one, or with provider cpu."
+        )
+    session_options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    session_options.add_provider_for_devices(devices[:1], {"load_config": _openvino_config(threads)})
+    return _device_name(devices[0])
+
+
+def _register(name: str, provider: Provider) -> None:
+    """Load the plugin library into this process, once. Raises BackendError."""
+    with _registering:
+        if provider.ep in _registered:
+            return
+        try:
+            library = importlib.import_module(provider.plugin).get_library_path()
+            if not os.path.exists(library):
+                raise FileNotFoundError(f"no such library: {library}")
+            ort.register_execution_provider_library(provider.ep, library)
+        except ImportError as error:
+            raise BackendError(f"provider {name}: the package {provider.package} is not installed ({error})") from error
+        except Exception as error:
+            raise BackendError(
+                f"provider {name}: the plugin library of {provider.package} cannot be loaded: {error}"
+            ) from error
+        _registered.add(provider.ep)
+
+
+def _openvino_config(threads: int) -> str:
+    """OpenVINO's own settings. Left alone it computes in bf16 where the CPU can, and takes and pins every core."""
+    return json.dumps(
+        {
+            "CPU": {
+                "INFERENCE_PRECISION_HINT": "f32",
+                "INFERENCE_NUM_THREADS": str(threads),
+                "NUM_STREAMS": "1",
+                "ENABLE_CPU_PINNING": "NO",
+            }
+        }
+    )
+
+
+def _device_name(device: Any) -> str:
+    """Name of a device as its provider or the runtime reports it."""
+    found = device.ep_metadata.get("FULL_DEVICE_NAME") or device.device.metadata.get("Description")
+    return found or f"{device.device.vendor} {device.device.type.name}"
+
+
+def _proven_placement(session: Any, model: str, ep: str, device: str) -> Placement:
+    """What the runtime says of where the optimised graph's nodes went. Raises BackendError if any is elsewhere."""
+    nodes: Counter[str] = Counter()
+    for part in session.get_provider_graph_assignment_info():
+        nodes[part.ep_name] += len(part.get_nodes())
+    there = nodes.pop(ep, 0)
+    if nodes or not there:
+        elsewhere = ", ".join(f"{count} on {other}" for other, count in nodes.items()) or "none at all"
+        raise BackendError(f"{model}: asked for {ep}, which runs {there} nodes; the others: {elsewhere}")
+    return Placement(provider=ep, nodes=there, other_nodes=0, device=device)

@@ -1,0 +1,171 @@
+"""The `pointsman` command. Parses arguments and prints; the work is done elsewhere."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from pathlib import Path
+
+import click
+
+from deployments import serving
+from deployments.devices import probe
+from router.config.load import load
+from router.config.problems import ConfigError
+from router.policy.credentials import KEY_BYTES, digest, new_key
+
+DEFAULT_CONFIG = "examples/fleet-local.yaml"
+config_option = click.option(
+    "--config", "-c", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True, help="Fleet file."
+)
+state_option = click.option(
+    "--state", type=click.Path(path_type=Path), default="build", show_default=True,
+    help="Folder for models, keys and what a running fleet leaves.",
+)  # fmt: skip
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pointsman")
+def main() -> None:
+    """Routes inference requests over a mixed fleet of accelerators.
+
+    \b
+    pointsman serve                             start the example fleet on this machine
+    pointsman validate -c fleet.yaml            check a fleet file, start nothing
+    pointsman explain minilm --key pm_...       why would a request go where?
+    pointsman key new                           make an API key and its digest
+    """
+
+
+@main.command()
+@config_option
+@state_option
+def serve(config: Path, state: Path) -> None:
+    """Start a fleet on this machine and keep it until Ctrl-C.
+
+    \b
+    pointsman serve
+    pointsman serve --config my-fleet.yaml
+    """
+    with _config_errors():
+        sys.exit(serving.serve(config, state))
+
+
+@main.command()
+@config_option
+@state_option
+def validate(config: Path, state: Path) -> None:
+    """Check a fleet file: every fault with its line and path, nothing started.
+
+    \b
+    pointsman validate --config my-fleet.yaml
+    """
+    with _config_errors():
+        settings = load(config, serving.known_models(state), tenants_file_may_be_absent=True)
+    click.echo(
+        f"{config}: {len(settings.pools)} pools, {len(settings.tenants)} tenants, {len(settings.rules)} rules: "
+        f"config {settings.digest}"
+    )
+
+
+@main.group()
+def key() -> None:
+    """API keys of tenants."""
+
+
+@key.command("new")
+def key_new() -> None:
+    """Make a key of 128 random bits. The key is for the client, the digest for the fleet file.
+
+    \b
+    pointsman key new
+    """
+    made = new_key(secrets.token_bytes(KEY_BYTES))
+    click.echo(f"key:    {made}")
+    click.echo(f"digest: sha256:{digest(made)}")
+
+
+@main.command()
+@click.argument("model")
+@click.option("--version", "model_version", default="", help="Model version; any if left out.")
+@click.option("--rows", default=1, show_default=True, help="Rows of the request.")
+@click.option("--latency-target", default="", help="Such as 20ms.")
+@click.option("--timeout", default="", help="Such as 1s.")
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True)
+@click.option("--key", "api_key", envvar="POINTSMAN_KEY", required=True, help="API key [env POINTSMAN_KEY].")
+@click.option("--json", "as_json", is_flag=True, help="The whole answer as JSON.")
+def explain(
+    model: str, model_version: str, rows: int, latency_target: str, timeout: str, url: str, api_key: str, as_json: bool
+) -> None:
+    """Ask a running router where a request would go and why. Dispatches nothing.
+
+    \b
+    pointsman explain minilm --key pm_...
+    pointsman explain minilm --latency-target 5ms --json
+    """
+    headers = {"authorization": f"Bearer {api_key}"}
+    if latency_target:
+        headers["x-pointsman-latency-target"] = latency_target
+    if timeout:
+        headers["x-pointsman-timeout"] = timeout
+    status, answer = serving.post_json(
+        f"{url}/v1/explain", {"model": model, "version": model_version, "rows": rows}, headers
+    )
+    if status != 200:
+        raise click.ClickException(f"{status}: {answer.get('error', answer)}")
+    click.echo(json.dumps(answer, indent=2) if as_json else serving.explained(answer))
+
+
+@main.command()
+def devices() -> None:
+    """What this machine can run: each provider proved by a small graph, or what it lacks.
+
+    \b
+    pointsman devices
+    """
+    rows = []
+    for report in probe():
+        if report.placement is None:
+            rows.append((report.provider, "no", report.missing))
+        else:
+            rows.append((report.provider, "yes", f"{report.placement.provider} on {report.placement.device}"))
+    click.echo(serving.table(("provider", "runs", "where, or what is missing"), rows))
+
+
+@main.command()
+@click.argument("name")
+@config_option
+@state_option
+def restart(name: str, config: Path, state: Path) -> None:
+    """Restart a pool's (or the `router`'s) replicas one after the other, under a running `pointsman serve`.
+
+    \b
+    pointsman restart cpu
+    pointsman restart router
+    """
+    with _config_errors():
+        serving.restart(name, config, state)
+
+
+@main.command()
+def status() -> None:
+    """The running fleet as its router sees it.
+
+    \b
+    pointsman status
+    """
+    click.echo(serving.status())
+
+
+class _config_errors:  # noqa: N801  (used like a function)
+    """Prints configuration errors plainly and exits with 2."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, ConfigError):
+            click.echo(str(error), err=True)
+            sys.exit(2)
+        return False

@@ -1,0 +1,103 @@
+"""Starts, watches and stops the Ray Serve applications of a fleet on this machine. The door to Serve's controller."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
+
+import ray  # noqa: E402  (Ray reads its environment when imported)
+from ray import serve  # noqa: E402
+from ray.serve.context import _get_global_client  # noqa: E402
+from ray.serve.schema import ServeDeploySchema  # noqa: E402
+
+POLL_S = 0.1
+MIN_CPUS = 4
+"""Ray's CPUs are scheduling tokens; Serve's controller and build tasks take some of them for a moment."""
+
+
+@contextmanager
+def local_cluster() -> Iterator[None]:
+    """A Ray cluster on this machine with Serve and no proxy, gone when the block ends."""
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        num_cpus=max(MIN_CPUS, os.cpu_count() or 1),
+        log_to_driver=False,
+        configure_logging=False,
+    )
+    try:
+        serve.start(proxy_location="Disabled")
+        yield
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+@contextmanager
+def running_cluster() -> Iterator[None]:
+    """The cluster that `pointsman serve` started on this machine."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    ray.init(address="auto", log_to_driver=False, configure_logging=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def deploy(applications: list[dict[str, Any]]) -> None:
+    """Make these the fleet's applications: what is unchanged stays as it is, what is missing goes.
+
+    Serve's public way for this is its REST API, which would need the dashboard's process; its client does the same.
+    """
+    schema = ServeDeploySchema(applications=applications, proxy_location="Disabled")  # type: ignore[arg-type]
+    client = _get_global_client()
+    assert client is not None
+    client.deploy_apps(schema)
+
+
+def statuses() -> dict[str, tuple[str, str]]:
+    """Application name to (status, message)."""
+    found = {}
+    for name, application in serve.status().applications.items():
+        message = application.message
+        for deployment in application.deployments.values():
+            message = message or deployment.message
+        found[name] = (str(getattr(application.status, "value", application.status)), message)
+    return found
+
+
+def wait_settled(names: list[str], timeout_s: float, on_change: Callable[[str, str, str], None]) -> bool:
+    """Wait until each application runs or has failed; `on_change(name, status, message)` at every change.
+
+    True if all run.
+    """
+    seen: dict[str, str] = {}
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        now = statuses()
+        for name in names:
+            status, message = now.get(name, ("NOT_STARTED", ""))
+            if seen.get(name) != status:
+                seen[name] = status
+                on_change(name, status, message)
+        if all(seen[name] in {"RUNNING", "DEPLOY_FAILED", "UNHEALTHY"} for name in names):
+            break
+        time.sleep(POLL_S)
+    return all(status == "RUNNING" for status in seen.values())
+
+
+def router_state() -> dict[str, Any]:
+    """What one router replica sees of the fleet."""
+    return dict(serve.get_app_handle("router").state.remote().result(timeout_s=5))
+
+
+def placements(application: str) -> dict[str, dict[str, Any]]:
+    """Where each model of a pool really runs, as one replica's runtime reports it."""
+    return dict(serve.get_app_handle(application).placements.remote().result(timeout_s=5))

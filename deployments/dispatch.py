@@ -1,0 +1,234 @@
+"""Carries items from this router to the replicas of every pool and brings each answer back, exactly once.
+
+Owns the streams, the pools' queues and the open entries. Which pool to use is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from deployments.link_router import RouterEnd
+from router.protocol.link import PROTOCOL_VERSION, Answer, Item, Load, Welcome
+from router.service.ports import OnAnswer
+from router.state.fleet_view import FleetView
+from router.state.pool_queue import Entry, PoolQueue
+
+log = logging.getLogger("pointsman.dispatch")
+
+CONNECT_TIMEOUT_S = 2.0
+RECONNECT_DELAY_S = 0.1
+RECONNECT_DELAY_MAX_S = 2.0
+PING_PERIOD_S = 1.0
+
+
+def lost(entry: Entry, detail: str, *, dispatched: bool) -> Answer:
+    """The answer of an item whose replica is gone."""
+    return Answer(entry.item.id, "backend_lost", detail, dispatched, 0, 0, 0, 0, [])
+
+
+class PoolLinks:
+    """One pool: its queue, its streams by replica id, and the entries sent and not yet answered."""
+
+    def __init__(self, name: str, queue: PoolQueue) -> None:
+        self.name = name
+        self.queue = queue
+        self.streams: dict[str, RouterEnd] = {}
+        self.draining: set[str] = set()
+        self.open: dict[int, Entry] = {}
+        self.wanted: dict[str, tuple[str, int]] = {}
+
+    def send(self, entry: Entry) -> None:
+        """Hand an entry that has a replica to its stream."""
+        self.open[entry.key] = entry
+        self.streams[entry.replica].submit(entry)
+
+    def finish(self, entry: Entry, answer: Answer) -> None:
+        """Free the entry's credit, send what may go now, and hand the answer to its owner if he still wants it."""
+        for ready in self.queue.finished(entry):
+            self.send(ready)
+        owner, entry.owner = entry.owner, None
+        if owner is not None:
+            owner(answer)  # type: ignore[operator]
+
+    @property
+    def usable(self) -> bool:
+        """Whether some replica takes new work."""
+        return len(self.streams) > len(self.draining)
+
+
+class LinkTicket:
+    """One accepted send; see router/service/ports.py."""
+
+    __slots__ = ("_entry", "_pool")
+
+    def __init__(self, pool: PoolLinks, entry: Entry) -> None:
+        self._pool = pool
+        self._entry = entry
+
+    @property
+    def replica(self) -> str:
+        """See ports.Ticket.replica."""
+        return self._entry.replica
+
+    def cancel(self) -> None:
+        """Withdraw it where it waits, or tell the replica; the credit comes back with the replica's own answer."""
+        entry = self._entry
+        if entry.ended:
+            return
+        entry.owner = None
+        if not self._pool.queue.withdraw(entry) and (stream := self._pool.streams.get(entry.replica)):
+            stream.cancel(entry.item.id)
+
+
+class FleetLinks:
+    """All pools of this router. Implements router.service.ports.Dispatcher and link_router.RouterListener."""
+
+    def __init__(
+        self,
+        pools: Mapping[str, PoolQueue],
+        fleet: FleetView,
+        key: bytes,
+        clock: Callable[[], float],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._pools = {name: PoolLinks(name, queue) for name, queue in pools.items()}
+        self._fleet = fleet
+        self._key = key
+        self._clock = clock
+        self._loop = loop
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._homes: dict[RouterEnd, tuple[PoolLinks, str]] = {}
+        self._closed = False
+        self.overruns: dict[str, dict[str, int]] = {name: {} for name in pools}
+        self._spawn(self._ping_forever())
+
+    # Dispatcher
+    def send(self, pool: str, item: Item, nbytes: int, deadline_s: float, on_answer: OnAnswer) -> LinkTicket | None:
+        """See ports.Dispatcher.send."""
+        links = self._pools[pool]
+        if not links.usable:
+            return None
+        entry = Entry(item.id, item, nbytes, deadline_s, on_answer)
+        if not links.queue.offer(entry):
+            return None
+        if entry.replica:
+            links.send(entry)
+        return LinkTicket(links, entry)
+
+    # membership
+    def set_members(self, pool: str, members: Mapping[str, tuple[str, int]]) -> None:
+        """The replicas Serve counts as running, with their stream addresses.
+
+        A replica that vanishes from the list keeps its stream: only its own drain or close ends it, since Serve also
+        takes a replica off the list for a moment when its user_config changes.
+        """
+        links = self._pools.get(pool)
+        if links is None or self._closed:
+            return
+        links.wanted = dict(members)
+        for replica, address in members.items():
+            if replica not in links.streams:
+                self._spawn(self._connect(links, replica, address))
+
+    def _spawn(self, coroutine: object) -> None:
+        task = self._loop.create_task(coroutine)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, links: PoolLinks, replica: str, address: tuple[str, int]) -> None:
+        delay_s = RECONNECT_DELAY_S
+        while links.wanted.get(replica) == address and replica not in links.streams and not self._closed:
+            end = RouterEnd(self._key, self, self._loop, self._clock)
+            self._homes[end] = (links, replica)
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    await self._loop.create_connection(lambda end=end: end, *address)  # type: ignore[misc]
+                await asyncio.wait_for(end.settled.wait(), CONNECT_TIMEOUT_S * 2)
+            except (OSError, TimeoutError) as error:
+                self._homes.pop(end, None)
+                end.close(f"not connected: {error}")
+                log.info("pool %s replica %s at %s:%d: %s", links.name, replica, *address, error or "timed out")
+            if end.is_open:
+                return
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, RECONNECT_DELAY_MAX_S)
+
+    # RouterListener
+    def on_welcome(self, stream: RouterEnd, welcome: Welcome) -> None:
+        """A replica proved the key and said who it is: it must be who membership said it was."""
+        links, replica = self._homes[stream]
+        if welcome.version != PROTOCOL_VERSION:
+            stream.close(f"speaks stream version {welcome.version}, this router {PROTOCOL_VERSION}")
+            return
+        # A port may have been taken over by another pool's replica; sending there would break eligibility.
+        if (welcome.pool, welcome.replica) != (links.name, replica) or replica in links.streams:
+            stream.close(f"expected {links.name}/{replica}, found {welcome.pool}/{welcome.replica}")
+            return
+        links.streams[replica] = stream
+        self._fleet.replica_up(links.name, replica, welcome.grants)
+        log.info("pool %s replica %s is up on %s", links.name, replica, welcome.provider)
+        for entry in links.queue.replica_up(replica, welcome.grants):
+            links.send(entry)
+
+    def on_answers(self, stream: RouterEnd, answers: list[Answer], load: Load) -> None:
+        """Answers and a load report of one replica."""
+        links, replica = self._homes[stream]
+        self._fleet.load(links.name, replica, load, self._clock())
+        self.overruns[links.name][replica] = load.overruns
+        for answer in answers:
+            entry = links.open.pop(answer.id, None)
+            if entry is not None:
+                links.finish(entry, answer)
+
+    def on_drain(self, stream: RouterEnd) -> None:
+        """The replica is leaving: nothing new goes there; what waits and has no other replica goes back."""
+        links, replica = self._homes[stream]
+        links.draining.add(replica)
+        links.queue.replica_draining(replica)
+        self._fleet.replica_draining(links.name, replica)
+        log.info("pool %s replica %s is draining", links.name, replica)
+        self._return_waiting(links, "the pool's last replica is draining")
+
+    def on_lost(self, stream: RouterEnd, why: str) -> None:
+        """The stream closed: every entry on it ends with a loss that may be tried elsewhere; reconnect if wanted."""
+        links, replica = self._homes.pop(stream, (None, ""))
+        if links is None or links.streams.get(replica) is not stream:
+            return
+        log.warning("pool %s replica %s: stream lost: %s", links.name, replica, why)
+        del links.streams[replica]
+        links.draining.discard(replica)
+        links.queue.replica_down(replica)
+        self._fleet.replica_down(links.name, replica)
+        for entry in [entry for entry in links.open.values() if entry.replica == replica]:
+            del links.open[entry.key]
+            links.finish(entry, lost(entry, f"the replica was lost: {why}", dispatched=True))
+        self._return_waiting(links, "the pool has no replica left")
+        if (address := links.wanted.get(replica)) and not self._closed:
+            self._spawn(self._connect(links, replica, address))
+
+    def _return_waiting(self, links: PoolLinks, detail: str) -> None:
+        if links.usable:
+            return
+        for entry in links.queue.withdraw_all():
+            owner, entry.owner = entry.owner, None
+            if owner is not None:
+                owner(lost(entry, detail, dispatched=False))  # type: ignore[operator]
+
+    async def _ping_forever(self) -> None:
+        while True:
+            await asyncio.sleep(PING_PERIOD_S)
+            now_s = self._clock()
+            for links in self._pools.values():
+                for stream in list(links.streams.values()):
+                    stream.ping(now_s)
+
+    async def close(self) -> None:
+        """End every stream and task of this object."""
+        self._closed = True
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for stream in list(self._homes):
+            stream.close("the router is stopping")

@@ -1,0 +1,149 @@
+"""The worker thread of one model in a replica: tensors in, one batch through the backend, tensors out.
+
+Owns the thread. Takes whole batches and returns one result per item; a bad item never fails its batch.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from deployments.backends.base import Backend, BackendError
+from models import tensors
+from models.pipeline import TextPipeline
+from models.spec import ModelSpec
+from models.tensors import Arrays, TensorError
+from router.protocol.link import Item, Tensor
+
+log = logging.getLogger("pointsman.lane")
+
+
+class Result(msgspec.Struct):
+    """What became of one item of a batch; `reason` "" is success."""
+
+    reason: str
+    detail: str
+    tensors: list[Tensor]
+
+
+class BatchResult(msgspec.Struct):
+    """One batch after its run. `form_s`: decode, tokenise, stack and split; `run_s`: in the backend."""
+
+    results: list[Result]
+    form_s: float
+    run_s: float
+    rows: int
+
+
+class Lane:
+    """One model's worker thread. Batches run one after the other, in the order submitted."""
+
+    def __init__(self, spec: ModelSpec, backend: Backend, pipeline: TextPipeline | None) -> None:
+        self.spec = spec
+        self.backend = backend
+        self._pipeline = pipeline
+        self._datatypes = {output.name: output.datatype for output in spec.outputs}
+        self._jobs: queue.SimpleQueue[tuple[Sequence[Item], Callable[[BatchResult], None]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=f"lane-{spec.name}", daemon=True)
+        self._thread.start()
+
+    def submit(self, items: Sequence[Item], on_done: Callable[[BatchResult], None]) -> None:
+        """Run a batch. `on_done` is called on the worker thread, always, whatever went wrong."""
+        self._jobs.put((items, on_done))
+
+    def close(self) -> None:
+        """End the thread after the batches already submitted, then the backend."""
+        self._jobs.put(None)
+        self._thread.join()
+        self.backend.close()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            items, on_done = job
+            try:
+                result = self._run(items)
+            except Exception as error:  # the thread must outlive whatever a backend does
+                log.exception("model %s: batch failed", self.spec.name)
+                result = BatchResult([Result("backend_failed", str(error), []) for _ in items], 0.0, 0.0, 0)
+            on_done(result)
+
+    def _run(self, items: Sequence[Item]) -> BatchResult:
+        started_s = time.perf_counter()
+        results: list[Result | None] = [None] * len(items)
+        good: list[int] = []
+        decoded: list[Arrays] = []
+        for index, item in enumerate(items):
+            try:
+                decoded.append(self._decode(item))
+                good.append(index)
+            except TensorError as error:
+                results[index] = Result(error.reason, str(error), [])
+        run_s = 0.0
+        rows = 0
+        if good:
+            batch = [items[index] for index in good]
+            outcomes, run_s = self._run_decoded(batch, decoded)
+            rows = sum(item.rows for item in batch)
+            for index, outcome in zip(good, outcomes, strict=True):
+                results[index] = outcome
+        form_s = time.perf_counter() - started_s - run_s
+        return BatchResult([result for result in results if result is not None], form_s, run_s, rows)
+
+    def _run_decoded(self, items: Sequence[Item], decoded: list[Arrays]) -> tuple[list[Result], float]:
+        """Run together; if that fails, each alone, so that only the culprit fails."""
+        started_s = time.perf_counter()
+        try:
+            return self._run_stacked(items, decoded)
+        except BackendError as error:
+            if len(items) == 1:
+                return [Result("backend_failed", str(error), [])], time.perf_counter() - started_s
+        results = [self._run_decoded([item], [arrays])[0][0] for item, arrays in zip(items, decoded, strict=True)]
+        return results, time.perf_counter() - started_s
+
+    def _run_stacked(self, items: Sequence[Item], decoded: list[Arrays]) -> tuple[list[Result], float]:
+        spec = self.spec
+        stacked = tensors.stack(spec.inputs, decoded)
+        started_s = time.perf_counter()
+        outputs = self.backend.run(stacked, _wanted(items))
+        run_s = time.perf_counter() - started_s
+        rows = [item.rows for item in items]
+        lengths = [tensors.ragged_lengths(spec.inputs, arrays) for arrays in decoded]
+        answers = tensors.split(spec.outputs, outputs, rows, lengths)
+        return [self._encode(item, arrays) for item, arrays in zip(items, answers, strict=True)], run_s
+
+    def _decode(self, item: Item) -> Arrays:
+        arrays = {t.name: tensors.from_wire(t.datatype, t.shape, t.data, t.name) for t in item.tensors}
+        rows = tensors.check(self.spec.accepted_inputs(), arrays)
+        if rows != item.rows:
+            raise TensorError("malformed", f"{item.rows} rows were announced, the tensors hold {rows}")
+        for name in item.outputs:
+            if name not in self._datatypes:
+                raise TensorError("malformed", f"unknown output {name}, known: {', '.join(self._datatypes)}")
+        text = self.spec.text
+        if self._pipeline is not None and text is not None and text.tensor.name in arrays:
+            return self._pipeline.encode(arrays[text.tensor.name])
+        return arrays
+
+    def _encode(self, item: Item, arrays: Arrays) -> Result:
+        names = item.outputs or list(arrays)
+        out = []
+        for name in names:
+            datatype = self._datatypes[name]
+            array = arrays[name]
+            out.append(Tensor(name, datatype, list(array.shape), tensors.to_wire(array, datatype, name)))
+        return Result("", "", out)
+
+
+def _wanted(items: Sequence[Item]) -> tuple[str, ...]:
+    """Outputs to compute: () for all where some item wants all."""
+    names: dict[str, None] = {}
+    for item in items:
+        if not item.outputs:
+            return ()
+        names.update(dict.fromkeys(item.outputs))
+    return tuple(names)

@@ -1,0 +1,123 @@
+"""The router's end of the data stream: gathers items while a frame is outstanding.
+
+Owns what is written and not yet acknowledged. Who waits for an answer is its listener's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Protocol
+
+from deployments.stream import NONCE_BYTES, StreamEnd
+from router.protocol.handshake import ClientHandshake
+from router.protocol.link import (
+    FRAGMENT_BYTES,
+    Answer,
+    Answers,
+    Cancel,
+    Drain,
+    Item,
+    LinkError,
+    Load,
+    Message,
+    Submit,
+    Welcome,
+)
+
+
+class RouterListener(Protocol):
+    """What the router's end reports."""
+
+    def on_welcome(self, stream: RouterEnd, welcome: Welcome) -> None: ...
+
+    def on_answers(self, stream: RouterEnd, answers: list[Answer], load: Load) -> None: ...
+
+    def on_drain(self, stream: RouterEnd) -> None: ...
+
+    def on_lost(self, stream: RouterEnd, why: str) -> None: ...
+
+
+class Outgoing(Protocol):
+    """An item with its moment of uselessness on the router's clock and its size."""
+
+    item: Item
+    deadline_s: float
+    nbytes: int
+    ended: bool
+
+
+class RouterEnd(StreamEnd):
+    """The router's end: gathers items while a frame is outstanding, so the busier, the larger the frame."""
+
+    def __init__(
+        self, key: bytes, listener: RouterListener, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]
+    ) -> None:
+        super().__init__(ClientHandshake(key, secrets.token_bytes(NONCE_BYTES)), loop)
+        self._listener = listener
+        self._clock = clock
+        self._pending: list[Outgoing] = []
+        self._unacked = 0
+        self._flush_due = False
+        self.welcome: Welcome | None = None
+        self.settled = asyncio.Event()
+        """Set once the replica said who it is, or the connection was lost before."""
+
+    def submit(self, outgoing: Outgoing) -> None:
+        """Send an item with the next frame: at the end of this loop turn, or when the last frame was taken in."""
+        self._pending.append(outgoing)
+        if not (self._unacked or self._flush_due or self._paused):
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def cancel(self, item_id: int) -> None:
+        """The answer to an item already submitted is of no use."""
+        self.send(Cancel([item_id]))
+
+    def on_message(self, message: Message) -> None:
+        """Dispatch by kind; a kind that only a router sends is a protocol error."""
+        if isinstance(message, Answers):
+            if message.acks:
+                self._unacked -= message.acks
+                if self._pending and not self._flush_due:
+                    self._flush_due = True
+                    self._loop.call_soon(self._flush)
+            self._listener.on_answers(self, message.answers, message.load)
+        elif isinstance(message, Welcome) and self.welcome is None:
+            self.welcome = message
+            self._listener.on_welcome(self, message)
+            self.settled.set()
+        elif isinstance(message, Drain):
+            self._listener.on_drain(self)
+        else:
+            raise LinkError(f"unexpected {type(message).__name__} from a pool replica")
+
+    def on_closed(self, why: str) -> None:
+        """Every item that was submitted is the listener's to end."""
+        self._pending.clear()
+        self.settled.set()
+        self._listener.on_lost(self, why)
+
+    def on_writable(self) -> None:
+        """Send what was held back."""
+        self._flush()
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if self._unacked or self._paused or not self._pending or not self.is_open:
+            return
+        batch, self._pending = self._pending, []
+        now_s = self._clock()
+        small: list[Item] = []
+        for out in batch:
+            if out.ended:
+                continue
+            out.item.budget_us = int((out.deadline_s - now_s) * 1e6)
+            if out.nbytes > FRAGMENT_BYTES:
+                self.send(Submit([out.item], ack=False), out.nbytes)
+            else:
+                small.append(out.item)
+        if small:
+            self._unacked += 1
+            self.send(Submit(small))

@@ -1,0 +1,134 @@
+"""The Serve deployment of one pool: loads its models, proves where they run, warms them up, then serves streams."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import statistics
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from ray import serve
+
+from deployments.backends import registry
+from deployments.backends.base import Backend, Placement
+from deployments.lane import Lane
+from deployments.replica_server import ReplicaIdentity, ReplicaServer
+from models import tensors
+from models.pipeline import TextPipeline
+from models.replica import ReplicaCore
+from models.repository import latest, load_store
+from models.spec import BatchRule, ModelSpec
+from router.protocol.link import ModelGrant
+
+log = logging.getLogger("pointsman.pool")
+
+WARMUP_RUNS = 5
+WINDOW_BATCHES = 4
+"""Full batches a stream may have open per model: one runs, the next forms, the rest hide the round trip."""
+
+
+class PoolArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one pool's Serve application is built from. No secret: the key travels as a file path."""
+
+    name: str
+    accelerator: str
+    emulated: bool
+    backend: str
+    options: dict[str, object]
+    models: tuple[str, ...]
+    store: str
+    key_file: str
+    host: str
+    max_items: int
+    max_bytes: int
+    drain_s: float
+
+
+class PoolReplica:
+    """One replica: ready only after each of its models ran at its largest batch."""
+
+    async def __init__(self, args: dict[str, object]) -> None:
+        self._args = msgspec.convert(args, PoolArgs)
+        logging.getLogger("pointsman").setLevel(logging.INFO)
+        loop = asyncio.get_running_loop()
+        loaded = [await loop.run_in_executor(None, self._load, name) for name in self._args.models]
+        grants = []
+        lanes: dict[str, Lane] = {}
+        placements: list[Placement] = []
+        for spec, backend, curve in loaded:
+            pipeline = TextPipeline(spec) if spec.text else None
+            lanes[spec.name] = Lane(spec, backend, pipeline)
+            placements.append(backend.placement)
+            items = spec.batch.max_rows * WINDOW_BATCHES
+            grants.append(
+                ModelGrant(spec.name, spec.version, spec.batch.max_rows, items, self._args.max_bytes, curve)
+            )
+        core = ReplicaCore({spec.name: spec.batch for spec, _, _ in loaded}, self._args.max_items, self._args.max_bytes)
+        identity = ReplicaIdentity(
+            pool=self._args.name,
+            replica=serve.get_replica_context().replica_id.unique_id,
+            accelerator=self._args.accelerator,
+            provider=", ".join(sorted({placement.provider for placement in placements})),
+            emulated=self._args.emulated,
+            grants=tuple(grants),
+        )
+        self._lanes = lanes
+        self._server = ReplicaServer(identity, core, lanes, Path(self._args.key_file).read_bytes().strip(), loop)
+        self._address = await self._server.listen(self._args.host)
+        log.info("pool %s listens on %s:%d, provider %s", self._args.name, *self._address, identity.provider)
+
+    def record_replica_metadata(self) -> dict[str, object]:
+        """What membership needs: the address of the stream listener. Read once by Serve."""
+        host, port = self._address
+        return {"host": host, "port": port, "pool": self._args.name}
+
+    async def placements(self) -> dict[str, dict[str, object]]:
+        """Where each model really runs, as ONNX Runtime reports it."""
+        return {name: msgspec.to_builtins(lane.backend.placement) for name, lane in self._lanes.items()}
+
+    async def __del__(self) -> None:
+        """Serve is stopping this replica: finish what is held, move the rest elsewhere."""
+        server = getattr(self, "_server", None)
+        if server is not None:
+            await server.drain(self._args.drain_s)
+
+    def _load(self, name: str) -> tuple[ModelSpec, Backend, list[tuple[int, float]]]:
+        versions = load_store(Path(self._args.store)).get(name)
+        if not versions:
+            raise RuntimeError(f"model {name!r} is not in {self._args.store}: run `make models`")
+        spec = versions[latest(versions)]
+        backend = registry.create(self._args.backend, spec, dict(self._args.options))
+        return spec, backend, _warm_up(spec, backend)
+
+
+def _warm_up(spec: ModelSpec, backend: Backend) -> list[tuple[int, float]]:
+    """Run every power of two up to the largest batch; median seconds by rows are the router's first estimate."""
+    curve = []
+    for rows in _sizes(spec.batch):
+        stacked = {tensor.name: _filled(tensor.shape, tensor.datatype, rows) for tensor in spec.inputs}
+        times = []
+        for _ in range(WARMUP_RUNS):
+            started_s = time.perf_counter()
+            backend.run(stacked, ())
+            times.append(time.perf_counter() - started_s)
+        curve.append((rows, statistics.median(times)))
+    return curve
+
+
+def _sizes(rule: BatchRule) -> list[int]:
+    sizes = []
+    rows = 1
+    while rows < rule.max_rows:
+        sizes.append(rows)
+        rows *= 2
+    return [*sizes, rule.max_rows]
+
+
+def _filled(shape: tuple[int | str, ...], datatype: str, rows: int) -> np.ndarray:
+    """An array of ones; ragged axes get a typical length."""
+    typical = 16
+    extents = [rows, *(typical if isinstance(axis, str) else axis for axis in shape[1:])]
+    return np.ones(extents, tensors.DTYPES[datatype])

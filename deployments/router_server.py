@@ -1,0 +1,167 @@
+"""The Serve deployment of the router: listens for HTTP, holds a stream to every pool replica, decides.
+
+Composes router/ into one process. Its settings come as user_config, so that a change never restarts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from deployments.dispatch import FleetLinks
+from deployments.membership import Members, watch
+from deployments.metrics_process import MetricsProcess
+from deployments.runtime import LoopTimers, RouterState, router_state
+from models.repository import load_store
+from router.api.heads import RequestIds
+from router.api.http import DataPlane
+from router.api.listener import Listener
+from router.config.settings import Settings
+from router.service.clock import SystemClock
+from router.telemetry.metrics import Metrics
+
+log = logging.getLogger("pointsman.router")
+
+FLUSH_PERIOD_S = 0.25
+MIGRATE = Path("/proc/sys/net/ipv4/tcp_migrate_req")
+
+
+class RouterArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What does not change while a router runs. No secret: the key travels as a file path."""
+
+    host: str
+    port: int
+    metrics_host: str
+    metrics_port: int
+    metrics_dir: str
+    store: str
+    key_file: str
+    accept_s: float
+    drain_s: float
+    version: str
+
+
+class RouterReplica:
+    """One router replica."""
+
+    async def __init__(self, args: dict[str, object]) -> None:
+        self._args = msgspec.convert(args, RouterArgs)
+        logging.getLogger("pointsman").setLevel(logging.INFO)
+        self._loop = asyncio.get_running_loop()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._handles: list[Any] = []
+        self._state: RouterState | None = None
+        self._listener: Listener | None = None
+        self._links: FleetLinks | None = None
+        self._metrics = Metrics(Path(self._args.metrics_dir))
+
+    async def reconfigure(self, wire: dict[str, object]) -> None:
+        """Take new settings: the first ones start the router, later ones replace rules, tenants and models' times."""
+        settings = Settings.from_wire(wire)
+        specs = await self._loop.run_in_executor(None, load_store, Path(self._args.store))
+        if self._state is None:
+            await self._start(settings, specs)
+        else:
+            await self._loop.run_in_executor(None, self._state.reload, settings, specs)
+        log.info("router runs with config %s", settings.digest)
+
+    async def _start(self, settings: Settings, specs: Any) -> None:
+        clock = SystemClock()
+        state = router_state(settings, specs, LoopTimers(self._loop), clock, self._metrics)
+        key = Path(self._args.key_file).read_bytes().strip()
+        self._links = FleetLinks(state.queues, state.fleet, key, clock.now_s, self._loop)
+        state.handler.dispatcher = self._links
+        self._state = state
+        for pool in settings.pools:
+            self._handles.append(watch(pool.facts.name, self._on_members(pool.facts.name)))
+        prefix = secrets.token_hex(6)
+        plane = DataPlane(state.handler, RequestIds(prefix), settings.server.max_body_bytes, self._args.version)
+        self._listener = Listener(plane)
+        address = await self._listener.open(self._args.host, self._args.port)
+        metrics_process = MetricsProcess(
+            Path(self._args.metrics_dir), self._args.metrics_host, self._args.metrics_port
+        )
+        self._tasks.append(self._loop.create_task(self._flush_forever()))
+        self._tasks.append(self._loop.create_task(self._dates_forever()))
+        self._tasks.append(self._loop.create_task(metrics_process.keep()))
+        _warn_of_migration()
+        log.info("router listens on %s:%d", *address)
+
+    def _on_members(self, pool: str) -> Callable[[Members], None]:
+        def changed(members: Members) -> None:
+            if self._links is not None:
+                self._loop.call_soon_threadsafe(self._links.set_members, pool, members)
+
+        return changed
+
+    async def _flush_forever(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_PERIOD_S)
+            self._flush_gauges()
+            await self._loop.run_in_executor(None, self._metrics.flush)
+
+    def _flush_gauges(self) -> None:
+        state, links = self._state, self._links
+        if state is None or links is None:
+            return
+        for view in state.fleet.snapshot(state.clock.now_s()).pools:
+            self._metrics.set_pool(
+                view.name, inflight=view.inflight, ready_replicas=view.ready_replicas, queue_rows=view.waiting_rows
+            )
+        for pool, replicas in links.overruns.items():
+            for replica, overruns in replicas.items():
+                self._metrics.set_overruns(pool, replica, overruns)
+
+    async def _dates_forever(self) -> None:
+        """Fill the policy table again at each moment a rule begins or ends."""
+        while True:
+            state = self._state
+            assert state is not None
+            now_s = state.clock.unix_s()
+            boundary_s = state.handler.policy.next_boundary_s(now_s)
+            wait_s = 60.0 if boundary_s is None else max(0.0, min(60.0, boundary_s - now_s))
+            await asyncio.sleep(wait_s)
+            if boundary_s is not None and state.clock.unix_s() >= boundary_s:
+                await self._loop.run_in_executor(None, state.handler.policy.fill, state.clock.unix_s())
+
+    async def check_health(self) -> None:
+        """Serve asks: the listener must be open unless the replica is leaving."""
+        if self._listener is not None and not self._listener.is_open:
+            raise RuntimeError("the data listener is closed")
+
+    async def state(self) -> dict[str, object]:
+        """What this router sees of the fleet, for `pointsman status`."""
+        if self._state is None:
+            return {}
+        snapshot = self._state.fleet.snapshot(self._state.clock.now_s())
+        return {"pools": msgspec.to_builtins(snapshot.pools), "version": self._args.version}
+
+    async def __del__(self) -> None:
+        """Serve is stopping this replica: leave without loss."""
+        if self._listener is not None:
+            await self._listener.leave(self._args.accept_s, self._args.drain_s)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._links is not None:
+            await self._links.close()
+        self._metrics.close()
+
+
+def _warn_of_migration() -> None:
+    """Connections waiting in the accept queue of a listener that closes are reset unless the kernel may move them."""
+    try:
+        enabled = MIGRATE.read_text().strip() != "0"
+    except OSError:
+        return
+    if not enabled:
+        log.info(
+            "net.ipv4.tcp_migrate_req is 0: a router that leaves a shared port may reset the few connections it has "
+            "not accepted yet; set it to 1 on nodes with several routers"
+        )

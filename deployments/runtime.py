@@ -1,0 +1,125 @@
+"""Puts the router's parts together for one process: settings to state, policy, cycle and handler. No Ray here."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from models.repository import latest
+from models.spec import ModelSpec
+from router.config.build import policy_table, routing_profile
+from router.config.settings import ModelPolicy, Settings
+from router.policy.credentials import Credentials
+from router.policy.table import PolicyTable
+from router.service.cycle import Cycle
+from router.service.handler import Handler
+from router.service.head import ModelDefaults
+from router.service.ports import Clock
+from router.state.fleet_view import FleetView
+from router.state.inflight import Ledger
+from router.state.pool_queue import PoolQueue
+from router.telemetry.metrics import Metrics
+
+Specs = Mapping[str, Mapping[str, ModelSpec]]
+
+UNSERVED = ModelPolicy(latency_target_s=0.1, deadline_s=2.0, prefer=(), max_rows=None)
+"""Times of a model that is in the store but in no pool; its requests end in the decision."""
+
+
+class LoopTimers:
+    """router.service.ports.Timers on an asyncio loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """See Timers.call_later."""
+        return self._loop.call_later(delay_s, callback).cancel
+
+
+class RouterState(msgspec.Struct):
+    """The parts of a router that outlive a reload, and the handler in force."""
+
+    handler: Handler
+    fleet: FleetView
+    queues: dict[str, PoolQueue]
+    clock: Clock
+    metrics: Metrics
+
+    def reload(self, settings: Settings, specs: Specs) -> None:
+        """Put new rules, tenants, times and weights in force, all at once or, if anything fails, not at all."""
+        served = newest_first(specs)
+        policy = filled_table(settings, served, self.clock.unix_s())
+        credentials = Credentials(settings.tenants)
+        defaults = model_defaults(settings, served)
+        cycle = self.handler.cycle.with_profile(routing_profile(settings.routing))
+        handler = self.handler
+        handler.policy, handler.credentials, handler.defaults, handler.specs = policy, credentials, defaults, served
+        handler.cycle = cycle
+        configure_metrics(self.metrics, settings, served)
+
+
+def router_state(
+    settings: Settings, specs: Specs, timers: LoopTimers, clock: Clock, metrics: Metrics
+) -> RouterState:
+    """A router's parts for these settings. The dispatcher is still to be set on the handler."""
+    served = newest_first(specs)
+    facts = [pool.facts for pool in settings.pools]
+    limits = settings.limits
+    ledger = Ledger()
+    fleet = FleetView(facts, ledger, queue_items=limits.queue_items_per_pool)
+    queues = {f.name: PoolQueue(limits.queue_items_per_pool, limits.queue_bytes_per_pool) for f in facts}
+    rng = random.Random()
+    handler = Handler(
+        specs=served,
+        defaults=model_defaults(settings, served),
+        credentials=Credentials(settings.tenants),
+        policy=filled_table(settings, served, clock.unix_s()),
+        cycle=Cycle(fleet, ledger, routing_profile(settings.routing), rng),
+        timers=timers,
+        clock=clock,
+        record=metrics.observe,
+        accelerators={f.name: (f.accelerator.name, f.emulated) for f in facts},
+        max_elements=limits.max_elements,
+    )
+    configure_metrics(metrics, settings, served)
+    return RouterState(handler, fleet, queues, clock, metrics)
+
+
+def newest_first(specs: Specs) -> dict[str, dict[str, ModelSpec]]:
+    """Versions of each model, the one served by default first."""
+    ordered = {}
+    for name, versions in specs.items():
+        newest = latest(versions)
+        ordered[name] = {newest: versions[newest], **versions}
+    return ordered
+
+
+def filled_table(settings: Settings, specs: Specs, unix_s: float) -> PolicyTable:
+    """The table of the settings' rules, filled for now."""
+    table = policy_table(settings, {name: list(versions) for name, versions in specs.items()})
+    table.fill(unix_s)
+    return table
+
+
+def model_defaults(settings: Settings, specs: Specs) -> dict[str, ModelDefaults]:
+    """Times for every model of the store, configured or not."""
+    maximum_s = settings.limits.max_deadline_s
+    defaults = {}
+    for name in specs:
+        policy = settings.models.get(name, UNSERVED)
+        defaults[name] = ModelDefaults(policy.latency_target_s, policy.deadline_s, maximum_s)
+    return defaults
+
+
+def configure_metrics(metrics: Metrics, settings: Settings, specs: Specs) -> None:
+    """Tell the metrics which label values there are."""
+    metrics.configure(
+        version=settings.digest,
+        tenants=[tenant.id for tenant in settings.tenants],
+        models=list(specs),
+        pools=[pool.facts for pool in settings.pools],
+    )

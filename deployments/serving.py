@@ -1,0 +1,230 @@
+"""What `pointsman serve` and its companions do: check, start, show, wait, stop. Words for people live here."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from models.repository import load_store
+from router.config.load import load, tenants_yaml
+from router.config.settings import Settings
+from router.policy.credentials import KEY_BYTES, digest, new_key
+
+START_TIMEOUT_S = 120.0
+READY_TIMEOUT_S = 30.0
+
+
+def known_models(state: Path) -> set[str] | None:
+    """Names in the local model store; None where none was built yet."""
+    store = state / "models"
+    return set(load_store(store)) if store.is_dir() else None
+
+
+def serve(config: Path, state: Path) -> int:
+    """Start the fleet, print how to use it, wait for Ctrl-C, stop it. Returns the exit status."""
+    started_s = time.monotonic()
+    settings = load(config, known_models(state), tenants_file_may_be_absent=True)
+    run = state / "run"
+    keys = _local_keys(config, settings, run)
+    settings = load(config, known_models(state))
+    _stream_key(settings, run)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    say("starting Ray")
+    from deployments import app, cluster  # Ray takes a second to import: after the checks, and said so
+
+    paths = app.default_paths(settings, state)
+    with cluster.local_cluster():
+        signal.signal(signal.SIGINT, lambda *_: stop.set())
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        say(f"starting {len(settings.pools)} pools and {settings.server.routers} router")
+        applications = app.applications(settings, paths)
+        cluster.deploy(applications)
+        names = [application["name"] for application in applications]
+        cluster.wait_settled(names, START_TIMEOUT_S, _show_status)
+        _wait_listening(settings)
+        click.echo(_pool_table(settings))
+        click.echo(_how_to_use(settings, keys))
+        say(f"ready after {time.monotonic() - started_s:.1f} s; Ctrl-C stops everything")
+        while not stop.wait(0.2):
+            pass
+        say("stopping")
+    say("stopped")
+    return 0
+
+
+def restart(name: str, config: Path, state: Path) -> None:
+    """Raise the generation of one application and deploy: Serve replaces its replicas, the others stay."""
+    from deployments import app, cluster
+
+    settings = load(config, known_models(state))
+    names = {pool.facts.name for pool in settings.pools} | {app.ROUTER_APP}
+    if name not in names:
+        raise click.ClickException(f"nothing is called {name!r}; there are: {', '.join(sorted(names))}")
+    file = state / "run" / "generations.json"
+    generations = json.loads(file.read_text()) if file.exists() else {}
+    generations[name] = generations.get(name, 0) + 1
+    with cluster.running_cluster():
+        applications = app.applications(settings, app.default_paths(settings, state), generations)
+        cluster.deploy(applications)
+        file.write_text(json.dumps(generations))
+        target = app.ROUTER_APP if name == app.ROUTER_APP else app.app_name(name)
+        time.sleep(1.0)
+        cluster.wait_settled([target], START_TIMEOUT_S, _show_status)
+
+
+def status() -> str:
+    """The fleet as a router sees it, as a table."""
+    from deployments import cluster
+
+    with cluster.running_cluster():
+        pools = cluster.router_state()["pools"]
+    rows = [
+        (p["name"], p["accelerator"], "yes" if p["emulated"] else "", p["ready_replicas"], p["inflight"], p["capacity"])
+        for p in pools
+    ]
+    return table(("pool", "class", "emulated", "ready", "in flight", "capacity"), rows)
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    click.echo(f"pointsman: {text}", err=True)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table for people."""
+    cells = [[str(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(len(row[at]) for row in cells) for at in range(len(head))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
+
+
+def explained(answer: dict[str, Any]) -> str:
+    """An explain answer as a table."""
+    rows = [
+        (
+            pool["pool"],
+            pool["accelerator"] + (" (emulated)" if pool["emulated"] else ""),
+            pool["status"],
+            f"{pool['score']:.3f}" if "score" in pool else "",
+            f"{pool['predicted_s'] * 1e3:.2f} ms" if pool["predicted_s"] else "",
+            pool["words"],
+        )
+        for pool in answer["pools"]
+    ]
+    head = f"request {answer['request_id']}, tenant {answer['tenant']}, policy {answer['policy_version']}"
+    return head + "\n" + table(("pool", "class", "status", "score", "predicted", "why"), rows)
+
+
+def post_json(url: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
+    """POST and decode; (status, answer). Raises click.ClickException where nothing answers."""
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json", **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            return reply.status, json.loads(reply.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read() or b"{}")
+    except OSError as error:
+        raise click.ClickException(f"{url}: {error}; is `pointsman serve` running?") from error
+
+
+def _show_status(name: str, status: str, message: str) -> None:
+    if status == "RUNNING":
+        say(f"{name}: running")
+    elif status in {"DEPLOY_FAILED", "UNHEALTHY"}:
+        say(f"{name}: {status.lower()}: {_last_line(message)}")
+
+
+def _last_line(message: str) -> str:
+    """The line of a traceback that says what is wrong."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    errors = [line for line in lines if "Error" in line]
+    return (errors or lines or ["no message"])[-1]
+
+
+def _wait_listening(settings: Settings) -> None:
+    """Until a router answers and sees at least one pool, or the time is up."""
+    url = f"http://{settings.server.http_host}:{settings.server.http_port}/v2/health/ready"
+    deadline_s = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.1)
+    say(f"no pool is ready after {READY_TIMEOUT_S:g} s")
+
+
+def _pool_table(settings: Settings) -> str:
+    from deployments import cluster
+    from deployments.app import app_name
+
+    running = cluster.statuses()
+    rows = []
+    for pool in settings.pools:
+        name = app_name(pool.facts.name)
+        up = running.get(name, ("", ""))[0] == "RUNNING"
+        placed = cluster.placements(name) if up else {}
+        providers = ", ".join(sorted({str(p["provider"]) for p in placed.values()})) or "-"
+        marked = "yes" if pool.facts.emulated else "no"
+        accelerator = pool.facts.accelerator.name
+        rows.append((pool.facts.name, accelerator, marked, providers, ", ".join(pool.facts.models), "up" if up else "down"))
+    return table(("pool", "class", "emulated", "execution provider", "models", "state"), rows)
+
+
+def _how_to_use(settings: Settings, keys: dict[str, str]) -> str:
+    server = settings.server
+    url = f"http://{server.http_host}:{server.http_port}"
+    lines = ["", f"URL      {url}", f"metrics  http://{server.metrics_host}:{server.metrics_port}/metrics"]
+    lines += [f"key      {tenant}: {key}" for tenant, key in keys.items()]
+    if keys and "minilm" in settings.models:
+        key = next(iter(keys.values()))
+        body = '{"inputs":[{"name":"text","shape":[1],"datatype":"BYTES","data":["a quick brown fox"]}]}'
+        lines += ["", f"curl -s {url}/v2/models/minilm/infer -H 'authorization: Bearer {key}' -d '{body}'"]
+    return "\n".join([*lines, ""])
+
+
+def _local_keys(config: Path, settings: Settings, run: Path) -> dict[str, str]:
+    """Keys of this machine's own tenants, made at the first start where the fleet file leaves them to a tenants file.
+
+    Only a fleet whose tenants file is absent gets new keys; they are kept beside it for the curl line of later starts.
+    """
+    shown = run / "keys.json"
+    tenants_file = Path(settings.tenants_file) if settings.tenants_file else None
+    if tenants_file is not None and not tenants_file.exists():
+        keys = {tenant.id: new_key(secrets.token_bytes(KEY_BYTES)) for tenant in settings.tenants if not tenant.key_digests}
+        run.mkdir(parents=True, exist_ok=True)
+        tenants_file.parent.mkdir(parents=True, exist_ok=True)
+        _write_private(shown, json.dumps(keys))
+        _write_private(tenants_file, tenants_yaml({tenant: digest(key) for tenant, key in keys.items()}))
+        say(f"made API keys for {', '.join(keys)}: {shown}")
+    return json.loads(shown.read_text()) if tenants_file is not None and shown.exists() else {}
+
+
+def _stream_key(settings: Settings, run: Path) -> None:
+    """The key of the streams between router and pools, made at the first start."""
+    path = Path(settings.stream_key_file) if settings.stream_key_file else run / "stream.key"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_private(path, secrets.token_hex(32))
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
+    if sys.platform != "win32":
+        path.chmod(0o600)

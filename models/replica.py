@@ -1,0 +1,184 @@
+"""A replica's order of steps: admit, take, done. Sans-IO: a pool and a simulator drive the same code with now_s.
+
+Owns which items the replica holds and whether each model's lane is busy. Never runs a batch, never waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from enum import StrEnum
+
+import msgspec
+
+from models.batching import Batcher, Taken, WorkItem
+from models.spec import BatchRule
+
+
+class Refusal(StrEnum):
+    """Why an item was not admitted. It has not run: it may be tried on another replica."""
+
+    MODEL_NOT_FOUND = "model_not_found"
+    """No lane for this model here."""
+    TOO_LARGE = "too_large"
+    """More rows than any batch, or more bytes than the lane may ever hold. Waiting does not help."""
+    DRAINING = "draining"
+    EXPIRED = "expired"
+    """The deadline has passed already."""
+    QUEUE_FULL = "queue_full"
+    """The lane holds as many items or bytes as it may. Waiting helps."""
+
+
+class Ended(msgspec.Struct):
+    """One item of a batch that has run."""
+
+    item: WorkItem
+    cancelled: bool
+    """Cancelled while it ran: nobody wants the answer."""
+    late: bool
+    """Its deadline passed while it ran."""
+
+
+class _Lane:
+    """One model: its waiting line and the batch that runs now, empty while the lane is free."""
+
+    __slots__ = ("batcher", "cancelled", "max_rows", "running", "running_bytes", "running_rows")
+
+    def __init__(self, rule: BatchRule) -> None:
+        self.batcher = Batcher(rule)
+        self.max_rows = rule.max_rows
+        self.running: list[WorkItem] = []
+        self.running_rows = 0
+        self.running_bytes = 0
+        self.cancelled: set[Hashable] = set()
+
+    def run(self, batch: list[WorkItem]) -> None:
+        """Hold this batch as running; an empty one frees the lane."""
+        self.running = batch
+        self.running_rows = sum(item.rows for item in batch)
+        self.running_bytes = sum(item.nbytes for item in batch)
+
+
+class ReplicaCore:
+    """One lane per model, each with at most one batch running, so that a slow model never blocks a fast one.
+
+    An admitted item leaves exactly once: in the `done` of its batch, as expired (by `take` or `expire`), or by a
+    `cancel` that returned True. For the same reason as the lanes, `max_items` and `max_bytes` bound what *each* lane
+    holds, waiting and running: a replica of n models holds at most n times as much.
+    """
+
+    def __init__(self, rules: Mapping[str, BatchRule], max_items: int, max_bytes: int) -> None:
+        self._lanes = {model: _Lane(rule) for model, rule in rules.items()}
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._held: dict[Hashable, _Lane] = {}
+        self._draining = False
+
+    @property
+    def held_items(self) -> int:
+        """Items admitted that have not left, over all lanes."""
+        return len(self._held)
+
+    @property
+    def draining(self) -> bool:
+        """Whether drain() was called."""
+        return self._draining
+
+    @property
+    def drained(self) -> bool:
+        """Draining and nothing held: the replica may stop."""
+        return self._draining and not self._held
+
+    def held_keys(self) -> list[Hashable]:
+        """Keys of every item admitted that has not left."""
+        return list(self._held)
+
+    def drain(self) -> None:
+        """Admit nothing more; what is held still runs."""
+        self._draining = True
+
+    def admit(self, item: WorkItem, now_s: float) -> Refusal | None:
+        """Take an item in, or say why not. Raises ValueError for a key that is held already or rows below 1."""
+        lane = self._lanes.get(item.model)
+        if lane is None:
+            return Refusal.MODEL_NOT_FOUND
+        if item.rows > lane.max_rows or item.nbytes > self._max_bytes:
+            return Refusal.TOO_LARGE
+        if self._draining:
+            return Refusal.DRAINING
+        if not item.deadline_s > now_s:  # written so that NaN counts as expired
+            return Refusal.EXPIRED
+        batcher = lane.batcher
+        if (
+            batcher.waiting_items + len(lane.running) >= self._max_items
+            or batcher.waiting_bytes + lane.running_bytes + item.nbytes > self._max_bytes
+        ):
+            return Refusal.QUEUE_FULL
+        if item.key in self._held:
+            raise ValueError(f"key {item.key!r} is held already")
+        batcher.offer(item)
+        self._held[item.key] = lane
+        return None
+
+    def cancel(self, key: Hashable) -> bool:
+        """True if the item was waiting: it has left and will not run. False if it runs (done() tells) or is gone."""
+        lane = self._held.get(key)
+        if lane is None:
+            return False
+        if lane.batcher.cancel(key) is None:
+            lane.cancelled.add(key)
+            return False
+        del self._held[key]
+        return True
+
+    def expire(self, now_s: float) -> list[WorkItem]:
+        """Take out every waiting item, of any lane, whose deadline is at or before now_s."""
+        expired = [item for lane in self._lanes.values() for item in lane.batcher.expire(now_s)]
+        for item in expired:
+            del self._held[item.key]
+        return expired
+
+    def take(self, model: str, now_s: float) -> Taken | None:
+        """The next batch of a model, now running unless it is empty, and what expired instead of running.
+
+        None while the lane is busy or nothing waits. Raises KeyError for a model without a lane.
+        """
+        lane = self._lanes[model]
+        if lane.running or not lane.batcher.waiting_items:
+            return None
+        taken = lane.batcher.take(now_s)
+        for item in taken.expired:
+            del self._held[item.key]
+        lane.run(taken.batch)
+        return taken
+
+    def done(self, model: str, now_s: float) -> list[Ended]:
+        """The batch of a model has run, well or not: frees the lane and lets its items go, in batch order.
+
+        Raises ValueError if the lane is free, KeyError for a model without a lane.
+        """
+        lane = self._lanes[model]
+        if not lane.running:
+            raise ValueError(f"no batch of {model!r} is running")
+        cancelled = lane.cancelled
+        ended = [Ended(item, item.key in cancelled, item.deadline_s <= now_s) for item in lane.running]
+        for item in lane.running:
+            del self._held[item.key]
+        lane.run([])
+        cancelled.clear()
+        return ended
+
+    def ready_lanes(self) -> list[str]:
+        """Models for which take() has something to give: the lane is free and items wait."""
+        return [model for model, lane in self._lanes.items() if not lane.running and lane.batcher.waiting_items]
+
+    def due_s(self, now_s: float) -> float | None:
+        """When to act next, never before now_s: at once if a lane is ready, else when an item is to expire().
+
+        None if nothing waits.
+        """
+        dues = (lane.batcher.due_s(now_s, lane_free=not lane.running) for lane in self._lanes.values())
+        return min((due for due in dues if due is not None), default=None)
+
+    def waiting_rows(self) -> dict[str, int]:
+        """Rows waiting or running, for every model served here."""
+        return {model: lane.batcher.waiting_rows + lane.running_rows for model, lane in self._lanes.items()}

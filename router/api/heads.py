@@ -1,0 +1,96 @@
+"""Reads the request line and headers of an inference request. Bytes to values; decides nothing.
+
+A header the router acts on may come once only: where two copies disagree, someone between client and router was
+fooled, and the request is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import unquote
+
+from router.service.head import Head
+
+_PREFIX = b"/v2/models/"
+_SUFFIX = b"/infer"
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}\Z")
+MAX_HEADERS = 100
+
+_CREDENTIALS = {b"authorization": "authorization", b"x-api-key": "api_key"}
+_FIELDS = {
+    b"x-request-id": "request_id",
+    b"x-pointsman-timeout": "timeout",
+    b"x-pointsman-latency-target": "latency_target",
+    b"x-pointsman-priority": "priority",
+}
+
+
+class BadHead(Exception):
+    """A request line or header that cannot be acted on; `reason` is one of problem.py."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class RequestIds:
+    """Ids for requests that bring none: a random prefix per process and a count."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._count = 0
+
+    def new(self) -> str:
+        """Unique within the fleet as far as the prefix is."""
+        self._count += 1
+        return f"{self._prefix}-{self._count:x}"
+
+
+def infer_path(url: bytes) -> tuple[str, str] | None:
+    """(model, version) of an inference URL, version "" where it names none; None for any other URL."""
+    if not url.startswith(_PREFIX):
+        return None
+    path = url.partition(b"?")[0]
+    if not path.endswith(_SUFFIX):
+        return None
+    parts = path[len(_PREFIX) : -len(_SUFFIX)].split(b"/")
+    if len(parts) == 1 and parts[0]:
+        return _text(parts[0]), ""
+    if len(parts) == 3 and parts[1] == b"versions" and parts[0] and parts[2]:
+        return _text(parts[0]), _text(parts[2])
+    return None
+
+
+def read_head(target: tuple[str, str], headers: list[tuple[bytes, bytes]], ids: RequestIds) -> tuple[Head, int]:
+    """The head of an inference request and its declared length (0 where the body is chunked). Raises BadHead."""
+    if len(headers) > MAX_HEADERS:
+        raise BadHead("malformed", f"more than {MAX_HEADERS} headers")
+    found: dict[str, Any] = {}
+    length = 0
+    for name, value in headers:
+        field = _FIELDS.get(name) or _CREDENTIALS.get(name)
+        if field is not None:
+            if field in found:
+                raise BadHead("malformed", f"the header {name.decode('latin-1')} is given twice")
+            found[field] = value if name in _CREDENTIALS else _value(name, value)
+        elif name == b"content-length":
+            length = int(value)
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            raise BadHead("unsupported_media_type", "compressed bodies are not accepted")
+        elif name == b"inference-header-content-length":
+            raise BadHead("unsupported_media_type", "the binary tensor extension is not accepted: send JSON data")
+    if "request_id" not in found:
+        found["request_id"] = ids.new()
+    return Head(target[0], target[1], **found), length
+
+
+def _value(name: bytes, value: bytes) -> str:
+    if name == b"x-request-id" and not _REQUEST_ID.match(value):
+        raise BadHead("malformed", "x-request-id: up to 128 of letters, digits and . _ : / + = -")
+    return value.decode("latin-1")
+
+
+def _text(part: bytes) -> str:
+    text = part.decode("latin-1")
+    return unquote(text) if "%" in text else text

@@ -1,0 +1,172 @@
+"""The HTTP/1.1 protocol of the data listener: uvicorn's, with inference requests taken out of the ASGI path.
+
+An inference request goes from the parser straight to the handler and its reply leaves in one socket write; without
+this, building an ASGI scope, a task and two writes cost more than parsing, deciding and sending together. Everything
+else (health, metadata, explain, what a client pipelines behind a request) takes uvicorn's own way to the ASGI app.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from router.api.heads import BadHead, RequestIds, infer_path, read_head
+from router.core.errors import RequestError
+from router.service.exchange import Exchange
+from router.service.handler import Handler
+from router.service.head import Head
+from router.service.reply import Reply, failed
+
+STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+LINGER_S = 2.0
+"""How long the rest of a refused body is read and thrown away, so that the client sees the reply, not a reset."""
+
+
+class DataPlane:
+    """What all connections of one listener share."""
+
+    def __init__(self, handler: Handler, request_ids: RequestIds, max_body_bytes: int, version: str) -> None:
+        self.handler = handler
+        self.request_ids = request_ids
+        self.max_body_bytes = max_body_bytes
+        self.version = version
+        self.leaving = False
+        """Set while the replica drains: every reply closes its connection."""
+
+
+class InferCycle:
+    """One inference request on a connection. Stands where uvicorn keeps its own cycle, so that requests of both
+    kinds on one connection wait for each other in order."""
+
+    __slots__ = (
+        "body", "disconnected", "exchange", "head", "keep_alive", "message_event", "more_body", "protocol",
+        "refused", "response_complete",
+    )  # fmt: skip
+
+    def __init__(self, protocol: InferProtocol, head: Head, keep_alive: bool) -> None:
+        self.protocol = protocol
+        self.head = head
+        self.keep_alive = keep_alive
+        self.body = bytearray()
+        self.more_body = True
+        self.refused = False
+        self.response_complete = False
+        self.disconnected = False
+        self.message_event = _NO_EVENT
+        self.exchange: Exchange | None = None
+
+    def reply(self, reply: Reply) -> None:
+        """Write status, headers and body at once and give the connection back."""
+        if self.response_complete or self.disconnected:
+            return
+        self.response_complete = True
+        protocol = self.protocol
+        parts = [STATUS_LINES[reply.status]]
+        for name, value in reply.headers:
+            parts += (name, b": ", value, b"\r\n")
+        keep_alive = self.keep_alive and not protocol.plane.leaving and not self.more_body
+        parts.append(b"content-length: %d\r\n" % len(reply.body))
+        parts.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
+        parts.append(reply.body)
+        protocol.transport.write(b"".join(parts))
+        if keep_alive:
+            protocol.on_response_complete()
+        elif self.more_body:
+            protocol.linger()
+        else:
+            protocol.transport.close()
+
+
+class _NoEvent:
+    """uvicorn sets its cycle's event on disconnect; nobody waits on ours."""
+
+    def set(self) -> None:
+        """Nothing waits."""
+
+
+_NO_EVENT = _NoEvent()
+
+
+class InferProtocol(HttpToolsProtocol):
+    """One connection of the data listener."""
+
+    plane: DataPlane
+    _infer: InferCycle | None = None
+    """The last inference request of the connection; `cycle` may already be one pipelined behind it."""
+
+    def on_headers_complete(self) -> None:
+        """Route an inference POST to the handler, everything else to uvicorn."""
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if busy or self.parser.get_method() != b"POST" or (target := infer_path(self.url)) is None:
+            super().on_headers_complete()
+            return
+        plane = self.plane
+        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        try:
+            head, length = read_head(target, self.headers, plane.request_ids)
+        except BadHead as error:
+            cycle = self._begin(Head(target[0], target[1], plane.request_ids.new()), keep_alive)
+            self._refuse(cycle, error.reason, str(error))
+            return
+        cycle = self._begin(head, keep_alive)
+        if length > plane.max_body_bytes:
+            self._refuse(cycle, "too_large", f"the body has {length} bytes, the limit is {plane.max_body_bytes}")
+        elif self.expect_100_continue:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        """Collect the body of an inference request, up to the limit."""
+        cycle: Any = self.cycle
+        if type(cycle) is not InferCycle:
+            super().on_body(body)
+            return
+        if cycle.refused:
+            return
+        cycle.body += body
+        if len(cycle.body) > self.plane.max_body_bytes:
+            cycle.body = bytearray()
+            self._refuse(cycle, "too_large", f"the body is over the limit of {self.plane.max_body_bytes} bytes")
+
+    def on_message_complete(self) -> None:
+        """The request is whole: start the exchange."""
+        cycle: Any = self.cycle
+        if type(cycle) is not InferCycle:
+            super().on_message_complete()
+            return
+        cycle.more_body = False
+        if cycle.refused:
+            self.transport.close()
+            return
+        cycle.exchange = self.plane.handler.start(cycle.head, cycle.body, cycle.reply)
+        cycle.body = bytearray()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone: so has its interest in what is under way."""
+        cycle = self._infer
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            if cycle.exchange is not None:
+                cycle.exchange.cancel()
+        super().connection_lost(exc)
+
+    def linger(self) -> None:
+        """Read and drop what the client still sends, for a while, then close."""
+        self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def _begin(self, head: Head, keep_alive: bool) -> InferCycle:
+        cycle = InferCycle(self, head, keep_alive)
+        self.cycle = self._infer = cycle  # type: ignore[assignment]
+        return cycle
+
+    def _refuse(self, cycle: InferCycle, reason: str, detail: str) -> None:
+        """Answer before the body was read; the connection cannot be used again."""
+        cycle.refused = True
+        cycle.reply(failed(RequestError(reason, detail), cycle.head.request_id))
+
+
+def protocol_class(plane: DataPlane) -> type[asyncio.Protocol]:
+    """The protocol bound to one data plane, as uvicorn's Config wants it."""
+    return type("BoundInferProtocol", (InferProtocol,), {"plane": plane})

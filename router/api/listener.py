@@ -1,0 +1,89 @@
+"""The data listener: accepts connections and leaves without loss. Owns the listening socket and the connections."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import cast
+
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from router.api.asgi import data_app
+from router.api.http import DataPlane, protocol_class
+
+BACKLOG = 2048
+KEEP_ALIVE_S = 75
+POLL_S = 0.02
+
+
+class Listener:
+    """One HTTP listener on the current event loop."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+        self._state = ServerState()
+        self._config = Config(
+            data_app(plane),
+            http=cast(type[asyncio.Protocol], protocol_class(plane)),
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
+        self._server: asyncio.Server | None = None
+
+    async def open(self, host: str, port: int) -> tuple[str, int]:
+        """Listen, sharing the port with other router replicas of the node. Returns the address."""
+        self._config.load()
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind((host, port))
+            factory = self._config.http_protocol_class
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: factory(config=self._config, server_state=self._state, app_state={}),  # type: ignore[call-arg]
+                sock=sock,
+                backlog=BACKLOG,
+            )
+        except OSError:
+            sock.close()
+            raise
+        address = self._server.sockets[0].getsockname()
+        return str(address[0]), int(address[1])
+
+    @property
+    def is_open(self) -> bool:
+        """Whether new connections are accepted."""
+        return self._server is not None and self._server.is_serving()
+
+    async def leave(self, accept_s: float, total_s: float) -> None:
+        """Say so, go on accepting for `accept_s`, stop accepting, and wait for the rest until `total_s` in all.
+
+        Every answer closes its connection from now on. Connections that stay idle are closed at the end.
+        """
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        self._plane.leaving = True
+        await asyncio.sleep(accept_s)
+        if self._server is not None:
+            self._server.close()
+        while (self._busy() or loop.time() < started_s + 2 * accept_s) and loop.time() < started_s + total_s:
+            if not self._state.connections:
+                break
+            await asyncio.sleep(POLL_S)
+        for connection in list(self._state.connections):
+            cast(HttpToolsProtocol, connection).shutdown()
+        await asyncio.sleep(0)
+
+    def _busy(self) -> bool:
+        return any(
+            (cycle := cast(HttpToolsProtocol, c).cycle) is not None and not cycle.response_complete
+            for c in self._state.connections
+        )

@@ -1,0 +1,286 @@
+"""What names mean: a fleet file's references against each other, the catalogue and the plugin table; then the settings.
+
+Notes every fault in the draft and builds on what is sound. Reads no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from router.config.build import BACKENDS, DEFAULT_WEIGHTS, FILTERS, PICKERS, PROVIDERS, SCORERS
+from router.config.problems import unknown
+from router.config.read import Draft
+from router.config.schema import Accelerator, Backend, Fleet, Model, Policy, Pool, Profile, Tenant, TenantsFile
+from router.config.settings import (
+    LimitSettings,
+    ModelPolicy,
+    Option,
+    PoolSettings,
+    RoutingSettings,
+    ServerSettings,
+    Settings,
+)
+from router.core.facts import AcceleratorFacts, PoolFacts, RuleText, TenantFacts
+from router.policy.credentials import Credentials
+from router.policy.rules import EFFECTS, RuleError, compile_rules
+from router.policy.variables import PRIORITIES
+
+Classes = dict[str, Accelerator]
+
+
+def settings_of(
+    draft: Draft[Fleet], more: Draft[TenantsFile] | None, built_in: Classes, known_models: Collection[str] | None
+) -> Settings:
+    """The settings of a fleet file and its tenants file; sound only if no draft has a problem afterwards.
+
+    `known_models`: names in the model store, None where they are not to be checked.
+    """
+    fleet = draft.value
+    classes = merged(built_in, fleet.accelerators)
+    pools = _pools(draft, classes, known_models)
+    models = _models(draft, classes, pools)
+    here = Path(draft.document.file).absolute().parent
+    return Settings(
+        pools=tuple(pools),
+        tenants=tuple(_tenants(draft, more)),
+        rules=(*_rules(draft), *_preferences(models)),
+        default_allow=fleet.policy_default == "allow",
+        models=models,
+        routing=_routing(draft),
+        server=_server(fleet),
+        limits=_limits(fleet),
+        model_store=_path(here, fleet.model_store),
+        stream_key_file=_path(here, fleet.stream.key_file),
+        tenants_file=_path(here, fleet.tenants_file),
+    ).stamped()
+
+
+def merged(built_in: Classes, changes: Classes) -> Classes:
+    """The catalogue with a fleet file's additions; of a class that it has, only what the file states changes."""
+    classes = dict(built_in)
+    for name, change in changes.items():
+        base = classes.get(name)
+        if base is not None:
+            stated = {key: getattr(change, key) for key in change.model_fields_set - {"export"}}
+            export_stated = {key: getattr(change.export, key) for key in change.export.model_fields_set}
+            change = base.model_copy(update=stated | {"export": base.export.model_copy(update=export_stated)})
+        classes[name] = change
+    return classes
+
+
+def facts_of(name: str, entry: Accelerator) -> AcceleratorFacts:
+    """A catalogue entry as facts."""
+    return AcceleratorFacts(
+        name=name,
+        vendor=entry.vendor,
+        headquarters=entry.headquarters,
+        memory_gib=entry.memory_gib,
+        export_class=entry.export.class_,
+        export_tpp=entry.export.tpp,
+        export_performance_density=entry.export.performance_density,
+        source=entry.source,
+        as_of=entry.as_of,
+    )
+
+
+def _path(here: Path, path: str | None) -> str:
+    return str((here / path).resolve()) if path is not None else ""
+
+
+def _once(draft: Draft[Fleet], section: str, field: str) -> None:
+    """Note every name that a list gives twice."""
+    lines = draft.document.lines
+    first: dict[str, str] = {}
+    for path, item in draft.items(section):
+        name = getattr(item, field)
+        if name in first:
+            at = f"{path}.{field}"
+            draft.fault(at, f'"{name}" is taken: {first[name]} at line {lines[first[name]]}')
+        first.setdefault(name, path)
+
+
+def _known_class(draft: Draft[Fleet], path: str, name: str, classes: Classes) -> None:
+    # A class whose entry has a fault is missing here, and already complained of.
+    if name not in classes and draft.whole("accelerators"):
+        draft.fault(path, unknown("accelerator class", name, classes))
+
+
+def _pools(draft: Draft[Fleet], classes: Classes, known_models: Collection[str] | None) -> list[PoolSettings]:
+    _once(draft, "pools", "name")
+    if not draft.value.pools and draft.whole("pools"):
+        draft.fault("pools", "a fleet needs at least one pool")
+    pools = []
+    for path, pool in draft.items("pools"):
+        _known_class(draft, f"{path}.accelerator", pool.accelerator, classes)
+        for index, model in enumerate(pool.models):
+            if model in pool.models[:index]:
+                draft.fault(f"{path}.models[{index}]", f'"{model}" is listed twice')
+            elif known_models is not None and model not in known_models:
+                draft.fault(f"{path}.models[{index}]", unknown("model", model, known_models))
+        entry = classes.get(pool.accelerator)
+        if entry is not None:
+            pools.append(_pool(draft, path, pool, entry))
+    return pools
+
+
+def _pool(draft: Draft[Fleet], path: str, pool: Pool, entry: Accelerator) -> PoolSettings:
+    backend = pool.backend
+    emulated = backend.type == "emulated"
+    provider = "cpu" if emulated else backend.provider or entry.provider
+    _check_backend(draft, f"{path}.backend", backend)
+    if provider is None:
+        draft.fault(f"{path}.backend", f'accelerator class "{pool.accelerator}" has no default provider: name one')
+    given: dict[str, Option] = backend.model_dump(exclude={"type"}, exclude_none=True)
+    given |= {"accelerator": pool.accelerator} if emulated else {"provider": provider or ""}
+    facts = PoolFacts(
+        name=pool.name,
+        accelerator=facts_of(pool.accelerator, entry),
+        region=pool.region,
+        provider=provider or "",
+        emulated=emulated,
+        labels=pool.labels,
+        cost=pool.cost,
+        models=tuple(pool.models),
+    )
+    return PoolSettings(facts, pool.replicas.min, pool.replicas.max, backend.type, given)
+
+
+def _check_backend(draft: Draft[Fleet], path: str, backend: Backend) -> None:
+    options = BACKENDS.get(backend.type)
+    if options is None:
+        draft.fault(f"{path}.type", unknown("backend", backend.type, BACKENDS))
+        return
+    for option in sorted(backend.model_dump(exclude={"type"}, exclude_none=True).keys() - options):
+        draft.fault(f"{path}.{option}", f"a backend of type {backend.type} takes only {', '.join(sorted(options))}")
+    if backend.type == "onnx" and backend.provider is not None and backend.provider not in PROVIDERS:
+        draft.fault(f"{path}.provider", unknown("provider", backend.provider, PROVIDERS))
+
+
+def _models(draft: Draft[Fleet], classes: Classes, pools: Iterable[PoolSettings]) -> dict[str, ModelPolicy]:
+    fleet = draft.value
+    served = {model for pool in fleet.pools for model in pool.models}
+    limit_s = fleet.limits.max_deadline
+    for name, model in fleet.models.items():
+        if name not in served and draft.whole("pools"):
+            draft.fault(f"models.{name}", "no pool serves it; " + unknown("model", name, served))
+        if not model.latency_target <= model.deadline <= limit_s:
+            draft.fault(
+                f"models.{name}",
+                f"needs latency_target <= deadline <= limits.max_deadline, "
+                f"has {model.latency_target:g}s, {model.deadline:g}s, {limit_s:g}s",
+            )
+        for index, wanted in enumerate(model.prefer):
+            _known_class(draft, f"models.{name}.prefer[{index}]", wanted, classes)
+    return {name: _model(fleet.models.get(name, Model())) for name in sorted(served)}
+
+
+def _model(model: Model) -> ModelPolicy:
+    return ModelPolicy(model.latency_target, model.deadline, tuple(model.prefer), model.max_rows)
+
+
+def _tenants(draft: Draft[Fleet], more: Draft[TenantsFile] | None) -> list[TenantFacts]:
+    _once(draft, "tenants", "id")
+    tenants = {tenant.id: tenant for tenant in draft.value.tenants}
+    inline = set(tenants)
+    for path, tenant in more.items("tenants") if more is not None else ():
+        assert more is not None
+        if tenant.id not in inline:
+            if tenant.id in tenants:
+                more.fault(f"{path}.id", f'"{tenant.id}" is taken: it stands twice in this file')
+            tenants[tenant.id] = tenant
+        elif tenant.model_fields_set - {"id", "keys"}:
+            more.fault(path, f'tenant "{tenant.id}" is in {draft.document.file}: only its keys can be added here')
+        else:
+            keys = [*tenants[tenant.id].keys, *tenant.keys]
+            tenants[tenant.id] = tenants[tenant.id].model_copy(update={"keys": keys})
+    facts = [_tenant(tenant) for tenant in tenants.values()]
+    try:
+        Credentials(facts)
+    except ValueError as error:
+        (more or draft).fault("tenants", str(error))
+    return facts
+
+
+def _tenant(tenant: Tenant) -> TenantFacts:
+    digests = tuple(dict.fromkeys(key.removeprefix("sha256:") for key in tenant.keys))
+    return TenantFacts(tenant.id, digests, PRIORITIES.index(tenant.priority), tenant.labels)
+
+
+def _rules(draft: Draft[Fleet]) -> list[RuleText]:
+    _once(draft, "policies", "name")
+    rules = [_rule(path, policy) for path, policy in draft.items("policies")]
+    try:
+        compile_rules(rules)
+    except RuleError as error:
+        for problem in error.problems:
+            draft.fault(problem.where, problem.words())
+    return rules
+
+
+def _rule(path: str, policy: Policy) -> RuleText:
+    effect = next(name for name in EFFECTS if getattr(policy, name) is not None)
+    return RuleText(
+        name=policy.name,
+        when=policy.when,
+        effect=effect,
+        expr=getattr(policy, effect),
+        weight=1.0 if policy.weight is None else policy.weight,
+        reason=policy.reason,
+        owner=policy.owner,
+        valid_from_s=policy.from_,
+        valid_until_s=policy.until,
+        where=path,
+    )
+
+
+def _preferences(models: dict[str, ModelPolicy]) -> list[RuleText]:
+    """`prefer` of a model as rules, so that preference has one mechanism: weights 1, then evenly down towards 0."""
+    return [
+        RuleText(
+            name=f"models.{name}.prefer[{index}]",
+            when=f'request.model == "{name}"',
+            effect="prefer",
+            expr=f'accelerator.class == "{wanted}"',
+            weight=1.0 - index / len(model.prefer),
+            where=f"models.{name}.prefer[{index}]",
+        )
+        for name, model in models.items()
+        for index, wanted in enumerate(model.prefer)
+    ]
+
+
+def _routing(draft: Draft[Fleet]) -> RoutingSettings:
+    profile: Profile = draft.value.routing.profile
+    filters = list(FILTERS) if profile.filters is None else profile.filters
+    scorers = DEFAULT_WEIGHTS if profile.scorers is None else profile.scorers
+    at = "routing.profile"
+    for index, name in enumerate(filters):
+        if name not in FILTERS:
+            draft.fault(f"{at}.filters[{index}]", unknown("filter", name, FILTERS))
+        elif name in filters[:index]:
+            draft.fault(f"{at}.filters[{index}]", f'"{name}" is listed twice')
+    for name in scorers:
+        if name not in SCORERS:
+            draft.fault(f"{at}.scorers.{name}", unknown("scorer", name, SCORERS))
+    if profile.picker not in PICKERS:
+        draft.fault(f"{at}.picker", unknown("picker", profile.picker, PICKERS))
+    return RoutingSettings(tuple(filters), scorers, profile.picker)
+
+
+def _server(fleet: Fleet) -> ServerSettings:
+    http, metrics = fleet.server.http, fleet.server.metrics
+    return ServerSettings(
+        http.host, http.port, http.max_body_bytes, metrics.host, metrics.port, fleet.server.routers, fleet.server.drain
+    )
+
+
+def _limits(fleet: Fleet) -> LimitSettings:
+    limits = fleet.limits
+    return LimitSettings(
+        limits.queue_items_per_pool,
+        limits.queue_bytes_per_pool,
+        limits.max_rows,
+        limits.max_elements,
+        limits.max_deadline,
+    )

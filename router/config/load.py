@@ -1,0 +1,84 @@
+"""The only file of the configuration that touches a disk: fleet file, tenants file, catalogue, key files.
+
+Either the whole configuration is sound and comes back as settings, or ConfigError tells every fault of every file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import cache
+from pathlib import Path
+
+from router.config.check import facts_of, settings_of
+from router.config.document import MAX_BYTES, parse
+from router.config.problems import ConfigError, Problem
+from router.config.read import Draft, read
+from router.config.schema import Accelerator, Catalogue, Fleet, TenantsFile
+from router.config.settings import Settings
+from router.core.facts import AcceleratorFacts
+
+MIN_KEY_BYTES = 32
+_CATALOGUE = Path(__file__).with_name("catalogue.yaml")
+
+
+def load(
+    path: Path, known_models: Collection[str] | None = None, *, tenants_file_may_be_absent: bool = False
+) -> Settings:
+    """Read and check a fleet file and what it names. Raises ConfigError.
+
+    `known_models`: names in the model store; None leaves them unchecked. A tenants file may be absent where keys are
+    about to be made: then tenants without keys come back, whom nobody can be.
+    """
+    fleet = read(parse(_text(path), str(path)), Fleet)
+    more: Draft[TenantsFile] | None = None
+    if fleet.value.tenants_file is not None:
+        tenants_path = path.parent / fleet.value.tenants_file
+        if tenants_path.exists():
+            more = read(parse(_text(tenants_path), str(tenants_path)), TenantsFile)
+        elif not tenants_file_may_be_absent:
+            fleet.fault("tenants_file", f"there is no file {tenants_path}")
+    settings = settings_of(fleet, more, _built_in(), known_models)
+    problems = [*fleet.problems, *(more.problems if more is not None else ())]
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def catalogue() -> dict[str, AcceleratorFacts]:
+    """The built-in accelerator classes by name."""
+    return {name: facts_of(name, entry) for name, entry in _built_in().items()}
+
+
+def tenants_yaml(digests: Mapping[str, str]) -> str:
+    """The text of a tenants file that gives each tenant of the fleet file one key, by its digest."""
+    lines = [f"  - {{id: {tenant}, keys: ['sha256:{digest}']}}" for tenant, digest in digests.items()]
+    return "\n".join(["# Digests of API keys, not the keys themselves.", "tenants:", *lines, ""])
+
+
+def read_stream_key(path: Path) -> bytes:
+    """The secret that both ends of a stream prove, stripped of white space. Raises ConfigError."""
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise ConfigError([Problem(str(path), 1, "", f"cannot be read: {error.strerror}")]) from None
+    if len(key) < MIN_KEY_BYTES:
+        raise ConfigError([Problem(str(path), 1, "", f"holds {len(key)} bytes; a key needs {MIN_KEY_BYTES}")])
+    return key
+
+
+@cache
+def _built_in() -> dict[str, Accelerator]:
+    draft = read(parse(_text(_CATALOGUE), _CATALOGUE.name), Catalogue)
+    if draft.problems:
+        raise ConfigError(draft.problems)
+    return draft.value.accelerators
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1).decode()
+    except OSError as error:
+        raise ConfigError([Problem(str(path), 1, "", f"cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([Problem(str(path), 1, "", "is not UTF-8")]) from None

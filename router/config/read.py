@@ -1,0 +1,157 @@
+"""A document into its schema: all faults at once, and what is sound kept so that its names can be checked as well."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from router.config.document import Document
+from router.config.problems import Problem
+
+S = TypeVar("S", bound=BaseModel)
+T = TypeVar("T")
+Location = tuple[int | str, ...]
+
+
+class Draft(Generic[S]):
+    """The sound part of a document: `value` without the list items and mapping entries that have faults."""
+
+    def __init__(self, document: Document, value: S, problems: list[Problem], kept: dict[str, list[int]]) -> None:
+        self.document = document
+        self.value = value
+        self.problems = problems
+        self._kept = kept
+
+    def items(self, section: str) -> Iterator[tuple[str, typing.Any]]:
+        """(path in the document, item) of the sound items of a list."""
+        for index, item in zip(self._kept.get(section, []), getattr(self.value, section), strict=True):
+            yield f"{section}[{index}]", item
+
+    def whole(self, section: str) -> bool:
+        """Whether nothing of the section was left out."""
+        data = self.document.data
+        raw = data.get(section) if isinstance(data, dict) else None
+        return raw is None or len(raw) == len(getattr(self.value, section))
+
+    def fault(self, path: str, message: str) -> None:
+        """Note a problem at `path`."""
+        self.problems.append(self.document.problem(path, message))
+
+
+def read(document: Document, schema: type[S]) -> Draft[S]:
+    """Check a document against its schema. Raises nothing: problems are in the draft."""
+    data = document.data
+    if not isinstance(data, dict):
+        problem = document.problem("", "must be a mapping of keys to values")
+        return Draft(document, schema(), [problem], {})
+    problems: list[Problem] = []
+    faulty: set[Location] = set()
+    try:
+        schema.model_validate(data)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False, include_context=True):
+            where = tuple(part for part in detail["loc"] if part != "[key]")
+            problems.append(document.problem(_path(where), _words(detail, schema, where)))
+            faulty.add(_prune_at(data, where))
+    sound, kept = _prune(data, faulty)
+    return Draft(document, schema.model_validate(sound), problems, kept)
+
+
+def _prune_at(data: dict[str, object], where: Location) -> Location:
+    """The smallest part to leave out: an item of a list, an entry of a mapping of names, or a section."""
+    section = data.get(str(where[0]))
+    if len(where) > 1 and (isinstance(section, list) or where[0] in ("accelerators", "models")):
+        return where[:2]
+    return where[:1]
+
+
+def _prune(data: dict[str, object], faulty: set[Location]) -> tuple[dict[str, object], dict[str, list[int]]]:
+    sound: dict[str, object] = {}
+    kept: dict[str, list[int]] = {}
+    for name, section in data.items():
+        if (name,) in faulty:
+            continue
+        if isinstance(section, list):
+            kept[name] = [index for index in range(len(section)) if (name, index) not in faulty]
+            sound[name] = [section[index] for index in kept[name]]
+        elif isinstance(section, dict):
+            sound[name] = {key: item for key, item in section.items() if (name, key) not in faulty}
+        else:
+            sound[name] = section
+    return sound, kept
+
+
+def _path(where: Location) -> str:
+    text = ""
+    for part in where:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+_SIMPLE = {
+    "missing": "is required",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+}
+_BOUNDS = {
+    "greater_than": ("must be more than {}", "gt"),
+    "greater_than_equal": ("must be at least {}", "ge"),
+    "less_than_equal": ("must be at most {}", "le"),
+    "string_too_long": ("must be at most {} characters long", "max_length"),
+}
+
+
+def _words(detail: ErrorDetails, schema: type[BaseModel], where: Location) -> str:
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind in _SIMPLE:
+        return _SIMPLE[kind]
+    if kind in _BOUNDS:
+        words, key = _BOUNDS[kind]
+        return words.format(context[key])
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "string_type":
+        quotes = isinstance(detail["input"], bool | int | float)
+        return "must be text" + (": put it in quotes" if quotes else "")
+    if kind == "literal_error":
+        return f"must be {context['expected'].replace(chr(39), '')}"
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(str(where[-1]), _keys_at(schema, where[:-1]), n=1)
+        return "unknown key" + (f'; did you mean "{near[0]}"?' if near else "")
+    return detail["msg"]
+
+
+def _keys_at(schema: type[BaseModel], where: Location) -> list[str]:
+    """The keys that the schema has at a place."""
+    at: type[BaseModel] = schema
+    for part in where:
+        fields = {field.alias or name: field.annotation for name, field in at.model_fields.items()}
+        if part in fields:
+            found = next(_models_in(fields[str(part)]), None)
+            if found is None:
+                return []
+            at = found
+    return [field.alias or name for name, field in at.model_fields.items()]
+
+
+def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type):
+        if issubclass(annotation, BaseModel):
+            yield annotation
+        return
+    for part in typing.get_args(annotation):
+        yield from _models_in(part)

@@ -1,0 +1,105 @@
+"""The configuration as the rest of the house sees it: checked values, no schema, no secret. Travels as plain JSON."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from router.core.facts import PoolFacts, RuleText, TenantFacts
+
+Option = str | int | float
+
+
+class PoolSettings(msgspec.Struct, frozen=True):
+    """One pool. `options` go to the backend as they are."""
+
+    facts: PoolFacts
+    replicas_min: int
+    replicas_max: int
+    backend: str
+    """Backend kind: onnx, emulated, ..."""
+    options: dict[str, Option]
+
+
+class ModelPolicy(msgspec.Struct, frozen=True):
+    """What a request for the model is given where it does not say. `prefer` is already among the rules."""
+
+    latency_target_s: float
+    deadline_s: float
+    prefer: tuple[str, ...]
+    """Accelerator classes, the most wanted first."""
+    max_rows: int | None
+    """Bound on the rows of one batch, where it is to be below the model's own."""
+
+
+class RoutingSettings(msgspec.Struct, frozen=True):
+    """Names of the plugin table. Policy is no filter of this list: it always comes first."""
+
+    filters: tuple[str, ...]
+    scorers: dict[str, float]
+    """Weight (> 0) by scorer name."""
+    picker: str
+
+
+class ServerSettings(msgspec.Struct, frozen=True):
+    """Where the router listens. Port 0: any free one."""
+
+    http_host: str
+    http_port: int
+    max_body_bytes: int
+    metrics_host: str
+    metrics_port: int
+    routers: int
+    drain_s: float
+
+
+class LimitSettings(msgspec.Struct, frozen=True):
+    """Bounds of one router replica. The queue is what waits in the router for one pool."""
+
+    queue_items_per_pool: int
+    queue_bytes_per_pool: int
+    max_rows: int
+    """Rows of one request."""
+    max_elements: int
+    """Tensor elements of one request."""
+    max_deadline_s: float
+    """The longest deadline a request may ask for."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """One whole configuration. Tenants hold digests of keys, never keys."""
+
+    pools: tuple[PoolSettings, ...]
+    tenants: tuple[TenantFacts, ...]
+    rules: tuple[RuleText, ...]
+    default_allow: bool
+    models: dict[str, ModelPolicy]
+    """By name: every model that some pool serves."""
+    routing: RoutingSettings
+    server: ServerSettings
+    limits: LimitSettings
+    model_store: str
+    """Absolute folder, "" where the file names none."""
+    stream_key_file: str
+    """Absolute path, "" where the file names none."""
+    tenants_file: str
+    """Absolute path, "" where the file names none."""
+    digest: str = ""
+    """Version of the configuration: 16 hex digits, the same for the same content."""
+
+    def stamped(self) -> Settings:
+        """The same with its digest."""
+        blob = msgspec.json.encode(msgspec.structs.replace(self, digest=""), order="deterministic")
+        return msgspec.structs.replace(self, digest=hashlib.sha256(blob).hexdigest()[:16])
+
+    def to_wire(self) -> dict[str, Any]:
+        """Plain JSON values, fit for Serve's user_config."""
+        wire: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        return wire
+
+    @classmethod
+    def from_wire(cls, wire: dict[str, Any]) -> Settings:
+        """The inverse of to_wire. Raises msgspec.ValidationError."""
+        return msgspec.convert(wire, cls)

@@ -1,0 +1,82 @@
+"""The table of eligibility: every (tenant, model, version, request class) to the verdict on every pool, filled ahead.
+
+A look-up is one dict get and evaluates nothing. What the table does not know has no verdicts: fail closed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from router.core.eligibility import EligibilityRow
+from router.core.facts import PoolFacts, RuleText, TenantFacts
+from router.policy.judge import Judge
+from router.policy.rules import compile_rules
+from router.policy.variables import PRIORITIES, request_facts
+
+_Key = tuple[str, str, str, int]
+
+
+def policy_version(
+    rules: Sequence[RuleText], tenants: Sequence[TenantFacts], pools: Sequence[PoolFacts], default_allow: bool
+) -> str:
+    """Digest of everything a verdict depends on, 16 hex digits. API keys are no part of it."""
+    facts = [(tenant.id, tenant.labels) for tenant in tenants]
+    blob = msgspec.json.encode((rules, facts, pools, default_allow), order="deterministic")
+    return hashlib.sha256(blob).hexdigest()[:16]
+
+
+class PolicyTable:
+    """The rules of one policy version, worked out for its tenants, models and pools.
+
+    Construct and fill off the event loop, then look up. Rows change only in `fill`, all at once.
+    """
+
+    def __init__(
+        self,
+        version: str,
+        rules: Sequence[RuleText],
+        tenants: Sequence[TenantFacts],
+        pools: Sequence[PoolFacts],
+        models: Mapping[str, Sequence[str]],
+        default_allow: bool = False,
+    ) -> None:
+        """`models`: each model name with its versions. Raises RuleError if a rule does not compile. Holds no rows."""
+        self.version = version
+        self._rules = compile_rules(rules)
+        self._tenants = tuple(tenants)
+        self._pools = tuple(pools)
+        self._default_allow = default_allow
+        # Only where a rule reads the version do rows differ by it; then a version that nobody declared has no row.
+        self._by_version = any("request.version" in r.when.reads | r.expr.reads for r in self._rules)
+        self._versions = {name: ("", *known) if self._by_version else ("",) for name, known in models.items()}
+        self._nothing = EligibilityRow(version, {})
+        self._rows: dict[_Key, EligibilityRow] = {}
+
+    def fill(self, now_s: float) -> None:
+        """Work out every row for the rules in force at `now_s` (Unix seconds). Call again at `next_boundary_s`."""
+        rules = [rule for rule in self._rules if rule.in_force(now_s)]
+        judge = Judge(rules, self._pools, self._default_allow)
+        shared: dict[int, EligibilityRow] = {}
+        rows: dict[_Key, EligibilityRow] = {}
+        for tenant in self._tenants:
+            for model, versions in self._versions.items():
+                for version in versions:
+                    for priority in range(len(PRIORITIES)):
+                        verdicts = judge.verdicts(request_facts(tenant, model, version, priority))
+                        row = shared.get(id(verdicts))
+                        if row is None:
+                            row = shared[id(verdicts)] = EligibilityRow(self.version, verdicts)
+                        rows[tenant.id, model, version, priority] = row
+        self._rows = rows
+
+    def lookup(self, tenant_id: str, model: str, version: str, priority: int) -> EligibilityRow:
+        """The row of one request. `version` is "" where none was named. Unknown anything: a row without verdicts."""
+        return self._rows.get((tenant_id, model, version if self._by_version else "", priority), self._nothing)
+
+    def next_boundary_s(self, now_s: float) -> float | None:
+        """The first moment after `now_s` (Unix seconds) at which a rule begins or ends; None if there is none."""
+        moments = (m for rule in self._rules for m in (rule.text.valid_from_s, rule.text.valid_until_s))
+        return min((m for m in moments if m is not None and m > now_s), default=None)

@@ -1,0 +1,94 @@
+"""The only table from reason to HTTP status, and the error body built from it.
+
+Owns what a reason means to a client. Never decides that something is an error, never writes a header by itself.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import orjson
+
+LONGEST_RETRY_AFTER_S = 86_400
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """What one reason means over HTTP. `waiting_helps`: the same request, unchanged, may succeed later."""
+
+    status: int
+    title: str
+    waiting_helps: bool = False
+
+
+PROBLEMS: dict[str, Problem] = {
+    # The client must change something.
+    "malformed": Problem(400, "The request is malformed"),
+    "unauthenticated": Problem(401, "No valid credential"),
+    "policy_denied": Problem(403, "No pool may serve this"),
+    "model_not_found": Problem(404, "Unknown model"),
+    "not_found": Problem(404, "Nothing at this path"),
+    "method_not_allowed": Problem(405, "Method not allowed"),
+    "too_large": Problem(413, "The request is too large"),
+    "unsupported_media_type": Problem(415, "Unsupported media type"),
+    "shape_mismatch": Problem(422, "The tensors do not fit the model"),
+    # Nothing ran.
+    "saturated": Problem(429, "All eligible pools are full", waiting_helps=True),
+    "quota_exceeded": Problem(429, "The tenant's quota is spent", waiting_helps=True),
+    "no_ready_pool": Problem(503, "No eligible pool is ready", waiting_helps=True),
+    "draining": Problem(503, "The server is leaving", waiting_helps=True),
+    "deadline_unmeetable": Problem(504, "The deadline could not be met"),
+    # It was sent to a replica and failed there.
+    "backend_failed": Problem(502, "The model failed"),
+    "backend_lost": Problem(502, "The replica was lost", waiting_helps=True),
+    "backend_timeout": Problem(504, "The replica did not answer in time", waiting_helps=True),
+    # Ours.
+    "internal": Problem(500, "Internal error"),
+    "client_gone": Problem(499, "The client hung up before the answer"),
+}
+"""`client_gone` is counted and logged; nobody is left to send it to."""
+
+_REFUSED_ELSEWHERE = frozenset({"queue_full", "draining", "model_not_found"})
+"""A replica's refusals that say nothing about the other replicas."""
+
+_ANSWER_REASONS = {"queue_full": "saturated", "model_not_found": "no_ready_pool", "cancelled": "client_gone"}
+"""Words of replicas that clients know by another word: a replica without the model does not make the model unknown."""
+
+
+def problem(reason: str) -> Problem:
+    """The row of `reason`; an unknown reason is an internal error, never a success."""
+    return PROBLEMS.get(reason, PROBLEMS["internal"])
+
+
+def may_try_elsewhere(reason: str, dispatched: bool) -> bool:
+    """Whether a replica's Answer with this reason leaves the item free for another replica.
+
+    `expired` does not: the deadline is the same everywhere. Work that may have run is the retry loop's to judge.
+    """
+    return not dispatched and reason in _REFUSED_ELSEWHERE
+
+
+def client_reason(reason: str, dispatched: bool) -> str:
+    """The reason a client is told for a replica's Answer, when no other replica is left to try.
+
+    `expired` is told apart by `dispatched`: in a queue it is overload (deadline_unmeetable) and must not count against
+    the replica; once the model may have run it is backend_timeout. A word this table does not know is backend_failed.
+    """
+    if reason == "expired":
+        return "backend_timeout" if dispatched else "deadline_unmeetable"
+    known = _ANSWER_REASONS.get(reason, reason)
+    return known if known in PROBLEMS else "backend_failed"
+
+
+def problem_body(reason: str, detail: str, request_id: str) -> bytes:
+    """JSON error body: `error` as the Open Inference Protocol has it, then our reason and the request's id.
+
+    `detail` may quote what a client sent, so it is made safe for UTF-8 here.
+    """
+    text = detail.encode(errors="replace").decode()
+    return orjson.dumps({"error": text, "reason": reason, "request_id": request_id})
+
+
+def retry_after(wait_s: float) -> str:
+    """Value of a Retry-After header: whole seconds, rounded up, from 1 to a day."""
+    return str(max(1, math.ceil(min(wait_s, LONGEST_RETRY_AFTER_S))))

@@ -1,0 +1,238 @@
+"""One inference request from bytes to reply, driven by callbacks: no coroutine, no future, no I/O of its own.
+
+Every exchange ends exactly once: with a reply, or because its client left. The order of the steps of a decision is
+cycle.py's; what this file adds is who, parse, deadline, and the end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from models import tensors
+from router.core.decision import Decision
+from router.core.errors import CapacityError, RequestError, RouterError, UpstreamError
+from router.core.outcome import no_pool_error
+from router.core.record import RequestRecord
+from router.core.request import RequestFacts
+from router.protocol import oip
+from router.protocol.link import Answer, Item, Tensor
+from router.protocol.problem import client_reason, problem
+from router.service.cycle import Attempt
+from router.service.head import Head, RequestTimes
+from router.service.ports import Ticket
+from router.service.reply import Reply, Stages, answered, failed
+
+if TYPE_CHECKING:
+    from router.service.handler import Handler
+
+log = logging.getLogger("pointsman.request")
+
+OnEnd = Callable[[Reply], None]
+_CLIENT_FAULTS = frozenset({"malformed", "shape_mismatch", "too_large"})
+
+
+class Exchange:
+    """One request on its way. `cancel` when the client has gone; otherwise `on_end` gets the reply."""
+
+    __slots__ = (
+        "_attempt", "_cancel_timer", "_decision", "_ended", "_facts", "_h", "_head", "_item", "_last_error", "_on_end",
+        "_parsed", "_stages", "_started_s", "_tenant", "_ticket", "_version",
+    )  # fmt: skip
+
+    def __init__(self, handler: Handler, head: Head, on_end: OnEnd) -> None:
+        self._h = handler
+        self._head = head
+        self._on_end = on_end
+        self._started_s = handler.clock.now_s()
+        self._stages = Stages()
+        self._tenant = ""
+        self._version = ""
+        self._parsed: oip.ParsedInfer | None = None
+        self._facts: RequestFacts | None = None
+        self._item: Item | None = None
+        self._decision: Decision | None = None
+        self._attempt: Attempt | None = None
+        self._ticket: Ticket | None = None
+        self._cancel_timer: Callable[[], None] | None = None
+        self._last_error: RouterError | None = None
+        self._ended = False
+
+    def run(self, body: bytes | bytearray) -> None:
+        """Who, parse, then decide and send; every error becomes a reply."""
+        try:
+            self._parse(body)
+            self._dispatch()
+        except RouterError as error:
+            self._fail(error)
+        except Exception:
+            self._internal()
+
+    def cancel(self) -> None:
+        """The client has gone: give back what is held and record it."""
+        if not self._ended:
+            self._give_back()
+            self._end("client_gone", problem("client_gone").status)
+
+    def _parse(self, body: bytes | bytearray) -> None:
+        h, head = self._h, self._head
+        tenant = h.authenticate(head)
+        self._tenant = tenant.id
+        spec = h.spec(head)
+        self._version = spec.version
+        times = RequestTimes.read(head, h.defaults[head.model], tenant.priority)
+        parsed = self._parsed = oip.parse_infer(body, h.max_elements)
+        times = times.narrowed(parsed.parameters)
+        try:
+            rows = tensors.check(spec.accepted_inputs(), parsed.inputs)
+        except tensors.TensorError as error:
+            raise RequestError(error.reason, str(error)) from error
+        for name in parsed.outputs:
+            if all(name != output.name for output in spec.outputs):
+                known = ", ".join(output.name for output in spec.outputs)
+                raise RequestError("shape_mismatch", f"unknown output {name!r}; {spec.name} gives {known}")
+        sent = []
+        nbytes = 0
+        for name, array in parsed.inputs.items():
+            datatype = tensors.datatype_of(array)
+            data = tensors.to_wire(array, datatype)
+            nbytes += data.nbytes
+            sent.append(Tensor(name, datatype, list(array.shape), data))
+        facts = self._facts = h.facts(head, tenant, times, rows, nbytes, self._started_s)
+        self._item = Item(
+            0, head.model, spec.version, 0, times.priority, tenant.id, facts.eligible.version, head.request_id, rows,
+            list(parsed.outputs), sent,
+        )  # fmt: skip
+        now_s = h.clock.now_s()
+        self._stages.parse_s = now_s - self._started_s
+        self._cancel_timer = h.timers.call_later(max(0.0, facts.deadline_s - now_s), self._on_deadline)
+
+    def _dispatch(self) -> None:
+        """Decide and send; where a pool's queue turns out full, decide again without it."""
+        h, facts, item = self._h, self._facts, self._item
+        assert facts is not None
+        assert item is not None
+        while True:
+            now_s = h.clock.now_s()
+            decision = self._decision = h.cycle.decide(facts, now_s)
+            self._stages.decide_s += h.clock.now_s() - now_s
+            if not decision.pool:
+                raise no_pool_error(decision, facts, self._last_error)
+            attempt = self._attempt = h.cycle.dispatch(decision, facts, now_s)
+            item.id = h.new_item_id()
+            self._ticket = h.dispatcher.send(decision.pool, item, facts.nbytes, facts.deadline_s, self._on_answer)
+            if self._ticket is not None:
+                return
+            self._attempt = None
+            self._last_error = h.cycle.on_refused(attempt)
+
+    def _on_answer(self, answer: Answer) -> None:
+        if self._ended:
+            return
+        try:
+            self._settle(answer)
+        except RouterError as error:
+            self._fail(error)
+        except Exception:
+            self._internal()
+
+    def _settle(self, answer: Answer) -> None:
+        """An attempt has ended: reply, try again, or raise what ends the request."""
+        h, attempt, ticket = self._h, self._attempt, self._ticket
+        assert attempt is not None
+        assert ticket is not None
+        now_s = h.clock.now_s()
+        if not answer.reason:
+            body = oip.encode_infer(self._head.model, self._version, self._client_id(), answer.tensors)
+            h.cycle.on_answer(attempt, answer, now_s)
+            self._succeed(answer, attempt, body, now_s)
+            return
+        attempt.replica = ticket.replica
+        self._attempt = self._ticket = None
+        error = self._last_error = _error_of(answer)
+        # Inference has no side effects, so what failed for any reason of the replica's may run again elsewhere.
+        again = h.cycle.on_failure(attempt, not isinstance(error, RequestError), now_s)
+        log.info("request %s: attempt on %s: %s: %s", self._head.request_id, attempt.lease.pool, answer.reason, answer.detail)
+        if not again:
+            raise error
+        self._dispatch()
+
+    def _on_deadline(self) -> None:
+        """The budget is spent: whatever is under way is of no use any more."""
+        if not self._ended:
+            self._give_back()
+            self._fail(UpstreamError("backend_timeout", "the deadline passed before the pool answered"))
+
+    def _give_back(self) -> None:
+        if self._ticket is not None:
+            self._ticket.cancel()
+        if self._attempt is not None:
+            self._h.cycle.on_dropped(self._attempt, self._h.clock.now_s())
+            self._attempt = None
+
+    def _client_id(self) -> str:
+        return self._parsed.id if self._parsed is not None else ""
+
+    def _succeed(self, answer: Answer, attempt: Attempt, body: bytes, now_s: float) -> None:
+        h, request, pool = self._h, attempt.request, attempt.lease.pool
+        accelerator, emulated = h.accelerators[pool]
+        total_s = now_s - self._started_s
+        stages = self._stages
+        record = RequestRecord(
+            self._head.request_id, self._tenant, self._head.model, "answered", 200, pool, accelerator, emulated,
+            request.attempts, stages.parse_s, stages.decide_s, answer.queue_us * 1e-6, answer.batch_us * 1e-6,
+            answer.run_us * 1e-6, total_s, answer.batch_rows, attempt.predicted_s, now_s - attempt.sent_s,
+            now_s <= request.deadline_s, total_s <= request.target_s,
+        )  # fmt: skip
+        self._finish(record)
+        self._on_end(
+            answered(self._head.request_id, pool, accelerator, emulated, stages, answer, total_s, body)
+        )
+
+    def _fail(self, error: RouterError) -> None:
+        self._end(error.reason, problem(error.reason).status)
+        log.info("request %s: %s: %s", self._head.request_id, error.reason, error.detail)
+        self._on_end(failed(error, self._head.request_id))
+
+    def _internal(self) -> None:
+        """A fault of ours must not leave a request without an end."""
+        log.exception("request %s: internal error", self._head.request_id)
+        if not self._ended:
+            self._give_back()
+            self._fail(RouterError("internal", "internal error; the router's log has the details"))
+
+    def _end(self, outcome: str, status: int) -> None:
+        """The record of a request that ends without an answer."""
+        h, decision, facts = self._h, self._decision, self._facts
+        pool = decision.pool if decision else ""
+        rejected = tuple((r.pool, r.reason.value) for r in decision.rejected) if decision and not pool else ()
+        accelerator, emulated = h.accelerators.get(pool, ("", False))
+        model = self._head.model if self._tenant and self._head.model in h.specs else ""
+        total_s = h.clock.now_s() - self._started_s
+        self._finish(
+            RequestRecord(
+                self._head.request_id, self._tenant, model, outcome, status, pool, accelerator, emulated,
+                facts.attempts if facts else 0, self._stages.parse_s, self._stages.decide_s, total_s=total_s,
+                rejected=rejected,
+            )
+        )  # fmt: skip
+
+    def _finish(self, record: RequestRecord) -> None:
+        self._ended = True
+        self._attempt = self._ticket = None
+        if self._cancel_timer is not None:
+            self._cancel_timer()
+        self._h.ended(record)
+
+
+def _error_of(answer: Answer) -> RouterError:
+    """The error that ends the request if it may not be tried again."""
+    reason = client_reason(answer.reason, answer.dispatched)
+    if reason in _CLIENT_FAULTS:
+        return RequestError(reason, answer.detail)
+    if reason == "backend_lost":
+        return CapacityError("no_ready_pool", f"{answer.detail}; no other pool that may serve this is ready")
+    if not answer.dispatched:
+        return CapacityError(reason, answer.detail)
+    return UpstreamError(reason, answer.detail)

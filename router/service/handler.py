@@ -1,0 +1,111 @@
+"""What every exchange of one router replica shares: who may ask, for what, and through which doors.
+
+Owns no request; exchange.py does. A reload replaces what it holds between two requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from models.spec import ModelSpec
+from router.core.errors import RequestError
+from router.core.facts import TenantFacts
+from router.core.record import RequestRecord
+from router.core.request import RequestFacts
+from router.policy.credentials import Credentials
+from router.policy.table import PolicyTable
+from router.service.cycle import Cycle
+from router.service.exchange import Exchange, OnEnd
+from router.service.head import Head, ModelDefaults, RequestTimes
+from router.service.ports import Clock, Dispatcher, NoDispatcher, RecordHook, Timers
+
+
+class Handler(msgspec.Struct):
+    """One per router replica."""
+
+    specs: Mapping[str, Mapping[str, ModelSpec]]
+    """Model name to version to spec, the version served by default first."""
+    defaults: Mapping[str, ModelDefaults]
+    credentials: Credentials
+    policy: PolicyTable
+    cycle: Cycle
+    timers: Timers
+    clock: Clock
+    record: RecordHook
+    accelerators: Mapping[str, tuple[str, bool]]
+    """Pool name to accelerator class and whether it is emulated."""
+    max_elements: int
+    dispatcher: Dispatcher = NoDispatcher()
+    open_exchanges: int = 0
+    _next_id: int = 0
+
+    def start(self, head: Head, body: bytes | bytearray, on_end: OnEnd) -> Exchange:
+        """Begin one request. `on_end` is called once, possibly before this returns, unless it is cancelled first."""
+        exchange = Exchange(self, head, on_end)
+        self.open_exchanges += 1
+        exchange.run(body)
+        return exchange
+
+    def ended(self, record: RequestRecord) -> None:
+        """An exchange has ended."""
+        self.open_exchanges -= 1
+        self.record(record)
+
+    def new_item_id(self) -> int:
+        """Unique among the items this router sends."""
+        self._next_id += 1
+        return self._next_id
+
+    def authenticate(self, head: Head) -> TenantFacts:
+        """The tenant that the credential proves. Raises RequestError."""
+        tenant = self.credentials.authenticate(head.authorization, head.api_key)
+        if tenant is None:
+            raise RequestError("unauthenticated", "no valid API key: send `Authorization: Bearer <key>`")
+        return tenant
+
+    def spec(self, head: Head) -> ModelSpec:
+        """The model that the request names. Raises RequestError in the words Triton's clients know."""
+        versions = self.specs.get(head.model)
+        if versions:
+            spec = versions.get(head.version) if head.version else next(iter(versions.values()))
+            if spec is not None:
+                return spec
+        version = f" version '{head.version}'" if head.version else ""
+        raise RequestError("model_not_found", f"Request for unknown model: '{head.model}'{version} is not found")
+
+    def facts(
+        self, head: Head, tenant: TenantFacts, times: RequestTimes, rows: int, nbytes: int, arrived_s: float
+    ) -> RequestFacts:
+        """The request as the core sees it."""
+        row = self.policy.lookup(tenant.id, head.model, head.version, times.priority)
+        return RequestFacts(
+            head.request_id, tenant.id, head.model, head.version, rows, nbytes, arrived_s,
+            arrived_s + times.timeout_s, times.target_s, times.priority, row,
+        )  # fmt: skip
+
+    def explain(self, head: Head, rows: int) -> dict[str, object]:
+        """What would be decided now, with a reason for each pool; dispatches nothing. Raises RequestError."""
+        facts = self._probe(head, rows)
+        return self.cycle.explain(facts, facts.arrived_s)
+
+    def model(self, head: Head) -> tuple[ModelSpec, list[str]]:
+        """A model and its versions, for a tenant with a valid key. Raises RequestError."""
+        self.authenticate(head)
+        return self.spec(head), list(self.specs[head.model])
+
+    def model_ready(self, head: Head) -> bool:
+        """Whether an idle router would now find a pool for this tenant and model. Raises RequestError."""
+        facts = self._probe(head, 1)
+        return bool(self.cycle.decide(facts, facts.arrived_s).pool)
+
+    def any_pool_ready(self) -> bool:
+        """Whether some pool has a ready replica."""
+        return self.cycle.any_ready(self.clock.now_s())
+
+    def _probe(self, head: Head, rows: int) -> RequestFacts:
+        tenant = self.authenticate(head)
+        self.spec(head)
+        times = RequestTimes.read(head, self.defaults[head.model], tenant.priority)
+        return self.facts(head, tenant, times, rows, 0, self.clock.now_s())

@@ -1,0 +1,72 @@
+"""What the headers of one inference request say: who, which model, how long, how soon. Values only."""
+
+from __future__ import annotations
+
+import msgspec
+
+from router.core.durations import parse_duration_s
+from router.core.errors import RequestError
+from router.protocol.oip import InferParameters
+
+PRIORITIES = {"interactive": 0, "standard": 1, "batch": 2}
+
+
+class Head(msgspec.Struct):
+    """One request line and the headers the router reads; an absent header is ""."""
+
+    model: str
+    version: str
+    request_id: str
+    authorization: bytes | None = None
+    api_key: bytes | None = None
+    """The two headers a credential may come in, as sent. Never logged."""
+    timeout: str = ""
+    latency_target: str = ""
+    priority: str = ""
+
+
+class ModelDefaults(msgspec.Struct, frozen=True):
+    """What a model's configuration says where the request does not."""
+
+    target_s: float
+    deadline_s: float
+    max_deadline_s: float
+
+
+class RequestTimes(msgspec.Struct):
+    """Time left for the request, its soft target (both relative to arrival, seconds) and its priority."""
+
+    timeout_s: float
+    target_s: float
+    priority: int
+
+    @classmethod
+    def read(cls, head: Head, defaults: ModelDefaults, ceiling: int) -> RequestTimes:
+        """From headers, else the model's defaults; the priority never rises above the tenant's ceiling."""
+        timeout_s = _duration(head.timeout, "x-pointsman-timeout") if head.timeout else defaults.deadline_s
+        target_s = (
+            _duration(head.latency_target, "x-pointsman-latency-target") if head.latency_target else defaults.target_s
+        )
+        priority = ceiling
+        if head.priority:
+            asked = PRIORITIES.get(head.priority)
+            if asked is None:
+                raise RequestError("malformed", f"x-pointsman-priority: one of {', '.join(PRIORITIES)}")
+            priority = max(asked, ceiling)
+        return cls(min(timeout_s, defaults.max_deadline_s), target_s, priority)
+
+    def narrowed(self, parameters: InferParameters) -> RequestTimes:
+        """Bounded further by the protocol's own `timeout` (microseconds, 0: none) and `priority` (0: unsaid)."""
+        if parameters.timeout_us:
+            self.timeout_s = min(self.timeout_s, parameters.timeout_us * 1e-6)
+        if parameters.priority:
+            # Triton's convention: 1 is the highest.
+            self.priority = max(self.priority, min(parameters.priority - 1, max(PRIORITIES.values())))
+        return self
+
+
+def _duration(text: str, name: str) -> float:
+    try:
+        return parse_duration_s(text)
+    except ValueError as error:
+        raise RequestError("malformed", f"{name}: {error}") from error

@@ -1,0 +1,60 @@
+"""What the request handler needs from the outside, as protocols. deployments/ and tests implement them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from router.core.record import RequestRecord
+from router.protocol.link import Answer, Item
+
+OnAnswer = Callable[[Answer], None]
+"""Called exactly once for each accepted send; a lost stream gives an Answer with reason "backend_lost"."""
+
+
+class Clock(Protocol):
+    """Seconds. `now_s` never goes back; `unix_s` is wall time."""
+
+    def now_s(self) -> float: ...
+
+    def unix_s(self) -> float: ...
+
+
+class Ticket(Protocol):
+    """One accepted send."""
+
+    @property
+    def replica(self) -> str:
+        """The replica that was given the item, "" while it waits for one."""
+        ...
+
+    def cancel(self) -> None:
+        """The answer is of no use any more. `on_answer` will not be called after this."""
+
+
+class Dispatcher(Protocol):
+    """Carries items to pools."""
+
+    def send(self, pool: str, item: Item, nbytes: int, deadline_s: float, on_answer: OnAnswer) -> Ticket | None:
+        """Queue or send one item. None: the pool's queue is full or it has no replica; nothing was taken."""
+        ...
+
+
+class NoDispatcher:
+    """Stands in until the streams are there: takes nothing, so requests end as unserved, not as errors."""
+
+    def send(self, pool: str, item: Item, nbytes: int, deadline_s: float, on_answer: OnAnswer) -> Ticket | None:
+        """Takes nothing."""
+        return None
+
+
+class Timers(Protocol):
+    """One-shot timers."""
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Run `callback` after `delay_s`; returns the function that cancels it."""
+        ...
+
+
+RecordHook = Callable[[RequestRecord], None]
+"""Receives the record of every ended request. Must not block or raise."""

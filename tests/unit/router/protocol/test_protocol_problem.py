@@ -1,0 +1,98 @@
+"""The table from reason to status, and what is built from it."""
+
+from __future__ import annotations
+
+import math
+
+import orjson
+import pytest
+
+from router.protocol.problem import PROBLEMS, client_reason, may_try_elsewhere, problem, problem_body, retry_after
+
+
+def test_every_reason_has_its_status():
+    """Reasons are part of the interface: a changed status must change this list too."""
+    assert {reason: row.status for reason, row in PROBLEMS.items()} == {
+        "malformed": 400,
+        "unauthenticated": 401,
+        "policy_denied": 403,
+        "model_not_found": 404,
+        "not_found": 404,
+        "method_not_allowed": 405,
+        "too_large": 413,
+        "unsupported_media_type": 415,
+        "shape_mismatch": 422,
+        "saturated": 429,
+        "quota_exceeded": 429,
+        "no_ready_pool": 503,
+        "draining": 503,
+        "deadline_unmeetable": 504,
+        "backend_failed": 502,
+        "backend_lost": 502,
+        "backend_timeout": 504,
+        "internal": 500,
+        "client_gone": 499,
+    }
+
+
+def test_waiting_never_helps_where_the_client_must_change_something():
+    """A client that may simply wait is told so; one that must change its request is not."""
+    assert not any(row.waiting_helps for row in PROBLEMS.values() if row.status < 429)
+    assert all(PROBLEMS[reason].waiting_helps for reason in ("saturated", "quota_exceeded", "no_ready_pool"))
+    assert not PROBLEMS["policy_denied"].waiting_helps
+    assert not PROBLEMS["deadline_unmeetable"].waiting_helps
+
+
+def test_an_unknown_reason_is_an_internal_error():
+    """A forgotten row shows as 500, never as success or a crash."""
+    assert problem("no such reason").status == 500
+
+
+@pytest.mark.parametrize(
+    ("reason", "dispatched", "told"),
+    [
+        ("queue_full", False, "saturated"),
+        ("draining", False, "draining"),
+        ("model_not_found", False, "no_ready_pool"),
+        ("expired", False, "deadline_unmeetable"),
+        ("expired", True, "backend_timeout"),
+        ("too_large", False, "too_large"),
+        ("malformed", True, "malformed"),
+        ("backend_lost", True, "backend_lost"),
+        ("cancelled", False, "client_gone"),
+        ("words of a newer replica", True, "backend_failed"),
+    ],
+)
+def test_a_replicas_reason_becomes_one_that_clients_know(reason, dispatched, told):
+    """Whatever a replica says, the client gets a reason of the table."""
+    assert client_reason(reason, dispatched) == told
+    assert told in PROBLEMS
+
+
+def test_only_a_refusal_that_did_not_run_may_go_elsewhere():
+    """The same refusal after dispatch is for the retry loop to judge; a passed deadline is the same everywhere."""
+    for reason in ("queue_full", "draining", "model_not_found"):
+        assert may_try_elsewhere(reason, dispatched=False)
+        assert not may_try_elsewhere(reason, dispatched=True)
+    assert not may_try_elsewhere("expired", dispatched=False)
+    assert not may_try_elsewhere("malformed", dispatched=False)
+
+
+def test_the_body_has_the_protocols_error_and_our_reason():
+    """Clients of the protocol read `error`; ours read `reason` and `request_id` too."""
+    body = problem_body("saturated", "all full: \"a\" & 'ü'", "r-1")
+    assert orjson.loads(body) == {"error": "all full: \"a\" & 'ü'", "reason": "saturated", "request_id": "r-1"}
+
+
+def test_a_detail_that_is_not_text_still_gives_a_body():
+    """Details may quote what a client sent, decoded with surrogates."""
+    assert orjson.loads(problem_body("malformed", "bad \udcff", "r"))["error"] == "bad ?"
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "header"),
+    [(0.0, "1"), (-3.0, "1"), (0.2, "1"), (1.0, "1"), (1.01, "2"), (59.5, "60"), (math.inf, "86400")],
+)
+def test_retry_after_is_whole_seconds_and_at_least_one(wait_s, header):
+    """Rounded up, so that a client which obeys does not come too early."""
+    assert retry_after(wait_s) == header
