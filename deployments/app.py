@@ -14,7 +14,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
-from deployments.environments import interpreter, needed
+from deployments.environments import needed, runtime_env
 from deployments.membership import POOL_DEPLOYMENT, app_name
 from deployments.placement import place
 from deployments.pool import PoolArgs, PoolReplica
@@ -86,8 +86,9 @@ def _pool(pool: PoolSettings, settings: Settings, paths: Paths, generation: int)
         drain_s=settings.server.drain_s,
     )
     actor_options = placement.ray_actor_options()
-    if pool.backend == "onnx" and (environment := needed(str(options["provider"]))):
-        actor_options["runtime_env"] = {"py_executable": interpreter(environment)}
+    if pool.backend == "onnx":
+        # Where no environment can run the provider, the main one is taken: its refusal says what is missing.
+        actor_options["runtime_env"] = runtime_env(needed(str(options["provider"])) or "")
     deployment: dict[str, Any] = {
         "ray_actor_options": actor_options,
         "health_check_period_s": HEALTH_PERIOD_S,

@@ -158,7 +158,7 @@ def status() -> None:
     click.echo(serving.status())
 
 
-class _config_errors:  # noqa: N801  (used like a function)
+class _config_errors:
     """Prints configuration errors plainly and exits with 2."""
 
     def __enter__(self) -> None:

@@ -9,23 +9,30 @@ import asyncio
 import secrets
 from typing import Protocol
 
-from deployments.stream import NONCE_BYTES, StreamEnd
-from router.protocol.handshake import ServerHandshake
-from router.protocol.link import FRAGMENT_BYTES, Answer, Answers, Cancel, Item, LinkError, Load, Message, Submit
+from deployments.stream import StreamEnd
+from router.protocol.framing import LinkError
+from router.protocol.handshake import NONCE_BYTES, ServerHandshake
+from router.protocol.link import FRAGMENT_BYTES, Answer, Answers, Cancel, Item, Load, Message, Submit
 
 
 class ReplicaListener(Protocol):
     """What the replica's end reports."""
 
-    def on_open(self, stream: ReplicaEnd) -> None: ...
+    def on_open(self, stream: ReplicaEnd) -> None:
+        """A router proved the key."""
 
-    def on_items(self, stream: ReplicaEnd, items: list[Item]) -> None: ...
+    def on_items(self, stream: ReplicaEnd, items: list[Item]) -> None:
+        """Items to run; each is answered exactly once on the same stream."""
 
-    def on_cancel(self, stream: ReplicaEnd, ids: list[int]) -> None: ...
+    def on_cancel(self, stream: ReplicaEnd, ids: list[int]) -> None:
+        """The answers to these items are of no use any more."""
 
-    def on_lost(self, stream: ReplicaEnd, why: str) -> None: ...
+    def on_lost(self, stream: ReplicaEnd, why: str) -> None:
+        """The connection is gone; also told where the handshake never ended."""
 
-    def load(self) -> Load: ...
+    def load(self) -> Load:
+        """The report that goes with the next answers."""
+        ...
 
 
 class ReplicaEnd(StreamEnd):

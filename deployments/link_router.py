@@ -10,8 +10,9 @@ import secrets
 from collections.abc import Callable
 from typing import Protocol
 
-from deployments.stream import NONCE_BYTES, StreamEnd
-from router.protocol.handshake import ClientHandshake
+from deployments.stream import StreamEnd
+from router.protocol.framing import LinkError
+from router.protocol.handshake import NONCE_BYTES, ClientHandshake
 from router.protocol.link import (
     FRAGMENT_BYTES,
     Answer,
@@ -19,7 +20,6 @@ from router.protocol.link import (
     Cancel,
     Drain,
     Item,
-    LinkError,
     Load,
     Message,
     Submit,
@@ -30,13 +30,17 @@ from router.protocol.link import (
 class RouterListener(Protocol):
     """What the router's end reports."""
 
-    def on_welcome(self, stream: RouterEnd, welcome: Welcome) -> None: ...
+    def on_welcome(self, stream: RouterEnd, welcome: Welcome) -> None:
+        """The replica proved the key and said who it is."""
 
-    def on_answers(self, stream: RouterEnd, answers: list[Answer], load: Load) -> None: ...
+    def on_answers(self, stream: RouterEnd, answers: list[Answer], load: Load) -> None:
+        """Answers, maybe none, and a load report."""
 
-    def on_drain(self, stream: RouterEnd) -> None: ...
+    def on_drain(self, stream: RouterEnd) -> None:
+        """The replica is leaving."""
 
-    def on_lost(self, stream: RouterEnd, why: str) -> None: ...
+    def on_lost(self, stream: RouterEnd, why: str) -> None:
+        """The connection is gone; also told where it never opened."""
 
 
 class Outgoing(Protocol):

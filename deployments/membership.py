@@ -6,20 +6,16 @@ pool, Serve runs the watcher there and tells it each change; no request ever goe
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from ray import serve
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
-log = logging.getLogger("pointsman.membership")
-
-Members = dict[str, tuple[str, int]]
-"""Replica id to the address of its stream listener."""
+from deployments import members
+from deployments.members import Members
 
 POOL_DEPLOYMENT = "PoolReplica"
-_listeners: dict[str, Callable[[Members], None]] = {}
 
 
 def app_name(pool: str) -> str:
@@ -39,14 +35,13 @@ class MembershipWatcher(RequestRouter):
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         """Serve's list changed. Called on a thread of Serve's own."""
         super().update_replicas(replicas)
-        listener = _listeners.get(self.app_name)
-        if listener is not None:
-            listener({r.replica_id.unique_id: (m["host"], m["port"]) for r in replicas if (m := r.replica_metadata)})
+        found = {r.replica_id.unique_id: (m["host"], m["port"]) for r in replicas if (m := r.replica_metadata)}
+        members.tell(self.app_name, found)
 
 
 def watch(pool: str, listener: Callable[[Members], None]) -> Any:
     """Call `listener` with every change of the pool's replicas, on another thread. Keep what is returned alive."""
-    _listeners[app_name(pool)] = listener
+    members.listeners[app_name(pool)] = listener
     handle = serve.get_deployment_handle(POOL_DEPLOYMENT, app_name(pool), _check_exists=False)
     handle._init()  # starts the watcher; a handle is otherwise started by its first request
     return handle

@@ -15,6 +15,7 @@ from ray import serve
 from deployments.backends import registry
 from deployments.backends.base import Backend, Placement
 from deployments.lane import Lane
+from deployments.logs import to_serve_log
 from deployments.replica_server import ReplicaIdentity, ReplicaServer
 from models import tensors
 from models.pipeline import TextPipeline
@@ -52,7 +53,7 @@ class PoolReplica:
 
     async def __init__(self, args: dict[str, object]) -> None:
         self._args = msgspec.convert(args, PoolArgs)
-        logging.getLogger("pointsman").setLevel(logging.INFO)
+        to_serve_log()
         loop = asyncio.get_running_loop()
         loaded = [await loop.run_in_executor(None, self._load, name) for name in self._args.models]
         grants = []
@@ -63,9 +64,7 @@ class PoolReplica:
             lanes[spec.name] = Lane(spec, backend, pipeline)
             placements.append(backend.placement)
             items = spec.batch.max_rows * WINDOW_BATCHES
-            grants.append(
-                ModelGrant(spec.name, spec.version, spec.batch.max_rows, items, self._args.max_bytes, curve)
-            )
+            grants.append(ModelGrant(spec.name, spec.version, spec.batch.max_rows, items, self._args.max_bytes, curve))
         core = ReplicaCore({spec.name: spec.batch for spec, _, _ in loaded}, self._args.max_items, self._args.max_bytes)
         identity = ReplicaIdentity(
             pool=self._args.name,

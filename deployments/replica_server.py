@@ -101,9 +101,7 @@ class ReplicaServer:
         """A router proved the key: greet it."""
         self._streams.add(stream)
         i = self._identity
-        stream.send(
-            Welcome(PROTOCOL_VERSION, i.pool, i.replica, i.accelerator, i.provider, i.emulated, list(i.grants))
-        )
+        stream.send(Welcome(PROTOCOL_VERSION, i.pool, i.replica, i.accelerator, i.provider, i.emulated, list(i.grants)))
         if self._core.draining:
             stream.send(Drain())
 

@@ -15,7 +15,9 @@ from typing import Any
 import msgspec
 
 from deployments.dispatch import FleetLinks
-from deployments.membership import Members, watch
+from deployments.logs import to_serve_log
+from deployments.members import Members
+from deployments.membership import watch
 from deployments.metrics_process import MetricsProcess
 from deployments.runtime import LoopTimers, RouterState, router_state
 from models.repository import load_store
@@ -52,7 +54,7 @@ class RouterReplica:
 
     async def __init__(self, args: dict[str, object]) -> None:
         self._args = msgspec.convert(args, RouterArgs)
-        logging.getLogger("pointsman").setLevel(logging.INFO)
+        to_serve_log()
         self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []
         self._handles: list[Any] = []
@@ -84,9 +86,7 @@ class RouterReplica:
         plane = DataPlane(state.handler, RequestIds(prefix), settings.server.max_body_bytes, self._args.version)
         self._listener = Listener(plane)
         address = await self._listener.open(self._args.host, self._args.port)
-        metrics_process = MetricsProcess(
-            Path(self._args.metrics_dir), self._args.metrics_host, self._args.metrics_port
-        )
+        metrics_process = MetricsProcess(Path(self._args.metrics_dir), self._args.metrics_host, self._args.metrics_port)
         self._tasks.append(self._loop.create_task(self._flush_forever()))
         self._tasks.append(self._loop.create_task(self._dates_forever()))
         self._tasks.append(self._loop.create_task(metrics_process.keep()))

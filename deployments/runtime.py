@@ -62,9 +62,7 @@ class RouterState(msgspec.Struct):
         configure_metrics(self.metrics, settings, served)
 
 
-def router_state(
-    settings: Settings, specs: Specs, timers: LoopTimers, clock: Clock, metrics: Metrics
-) -> RouterState:
+def router_state(settings: Settings, specs: Specs, timers: LoopTimers, clock: Clock, metrics: Metrics) -> RouterState:
     """A router's parts for these settings. The dispatcher is still to be set on the handler."""
     served = newest_first(specs)
     facts = [pool.facts for pool in settings.pools]

@@ -108,7 +108,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table for people."""
     cells = [[str(cell) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[at]) for row in cells) for at in range(len(head))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    )
 
 
 def explained(answer: dict[str, Any]) -> str:
@@ -180,7 +182,9 @@ def _pool_table(settings: Settings) -> str:
         providers = ", ".join(sorted({str(p["provider"]) for p in placed.values()})) or "-"
         marked = "yes" if pool.facts.emulated else "no"
         accelerator = pool.facts.accelerator.name
-        rows.append((pool.facts.name, accelerator, marked, providers, ", ".join(pool.facts.models), "up" if up else "down"))
+        rows.append(
+            (pool.facts.name, accelerator, marked, providers, ", ".join(pool.facts.models), "up" if up else "down")
+        )
     return table(("pool", "class", "emulated", "execution provider", "models", "state"), rows)
 
 
@@ -204,7 +208,9 @@ def _local_keys(config: Path, settings: Settings, run: Path) -> dict[str, str]:
     shown = run / "keys.json"
     tenants_file = Path(settings.tenants_file) if settings.tenants_file else None
     if tenants_file is not None and not tenants_file.exists():
-        keys = {tenant.id: new_key(secrets.token_bytes(KEY_BYTES)) for tenant in settings.tenants if not tenant.key_digests}
+        keys = {
+            tenant.id: new_key(secrets.token_bytes(KEY_BYTES)) for tenant in settings.tenants if not tenant.key_digests
+        }
         run.mkdir(parents=True, exist_ok=True)
         tenants_file.parent.mkdir(parents=True, exist_ok=True)
         _write_private(shown, json.dumps(keys))

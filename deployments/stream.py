@@ -9,15 +9,14 @@ import asyncio
 from collections import deque
 from typing import cast
 
-from router.protocol.framing import FrameReader, frame
+from router.protocol.framing import FrameReader, LinkError, frame
 from router.protocol.handshake import ClientHandshake, HandshakeError, ServerHandshake
-from router.protocol.link import FRAGMENT_BYTES, LinkError, Message, Ping, Pong
+from router.protocol.link import FRAGMENT_BYTES, Message, Ping, Pong
 
 HANDSHAKE_TIMEOUT_S = 2.0
 PING_TIMEOUT_S = 3.0
 MAX_MESSAGE_BYTES = 96 * 1024 * 1024
 MAX_OPEN_FRAGMENTS = 64
-NONCE_BYTES = 32
 
 
 class StreamEnd(asyncio.Protocol):

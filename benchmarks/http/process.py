@@ -142,7 +142,6 @@ def running(system: System, work: Workload, root: Path, scratch: Path) -> Iterat
     refuse_leftovers(system.port)
     mark = uuid.uuid4().hex
     log = scratch / f"{system.name}.log"
-    haproxy = scratch / "haproxy"
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -150,11 +149,6 @@ def running(system: System, work: Workload, root: Path, scratch: Path) -> Iterat
         "BENCH_MODEL": str(work.model),
         "BENCH_PORT": str(system.port),
         "BENCH_TMP": str(scratch),
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "metrics.sock"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
         **system.env,
         MARK: mark,
     }

@@ -143,7 +143,8 @@ def main() -> None:
     on_demand(names_asked(args), ROOT)  # installs what is missing: inside the private network nothing can be fetched
     private = isolate.enter("benchmarks.http.run")
     out = args.out or RESULTS / datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
-    with tempfile.TemporaryDirectory(prefix="pmbench-") as folder:
+    # A short path: Ray keeps Unix sockets below it, and those end at 107 characters.
+    with tempfile.TemporaryDirectory(prefix="pmbench-", dir="/tmp") as folder:
         report = bench(args, private, Path(folder))
     text = table.markdown(report)
     out.parent.mkdir(parents=True, exist_ok=True)

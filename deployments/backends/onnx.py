@@ -21,30 +21,35 @@ from deployments.backends.base import Arrays, BackendError, Placement
 from models.repository import RepositoryError, verify
 from models.spec import ModelSpec
 
+_CPU = "CPUExecutionProvider"
+
 
 class Provider(msgspec.Struct, frozen=True):
     """One execution provider that a pool may ask for."""
 
     ep: str
     """Name by which ONNX Runtime reports it."""
-    package: str
-    """Distribution that brings it."""
+    device: str
+    """Kind of device to run on, as ONNX Runtime and OpenVINO name it."""
+    fork: str = ""
+    """Distribution with the provider built in. It replaces onnxruntime's own folder: an environment of its own."""
     plugin: str = ""
-    """Module of a plugin provider, whose get_library_path() is registered; "" for what onnxruntime itself holds."""
-    device: str = ""
-    """Device of the plugin to run on: the `ov_device` of its metadata."""
-    in_build: bool = True
-    """False: the package replaces onnxruntime's own folder, so it needs an environment of its own."""
+    """Distribution that adds the provider to the plain onnxruntime, with the library of its get_library_path()."""
+
+    @property
+    def built_in(self) -> bool:
+        """Whether this process's onnxruntime holds it. Its device may be missing all the same."""
+        return self.ep in ort.get_available_providers()
 
 
 PROVIDERS: dict[str, Provider] = {
-    "cpu": Provider("CPUExecutionProvider", "onnxruntime"),
+    "cpu": Provider(_CPU, "CPU"),
     "openvino": Provider(
-        "OpenVINOExecutionProvider", "onnxruntime-ep-openvino", plugin="onnxruntime_ep_openvino", device="CPU"
+        "OpenVINOExecutionProvider", "CPU", fork="onnxruntime-openvino", plugin="onnxruntime-ep-openvino"
     ),
-    "cuda": Provider("CUDAExecutionProvider", "onnxruntime-gpu", in_build=False),
-    "tensorrt": Provider("TensorrtExecutionProvider", "onnxruntime-gpu", in_build=False),
-    "cann": Provider("CANNExecutionProvider", "onnxruntime-cann", in_build=False),
+    "cuda": Provider("CUDAExecutionProvider", "GPU", fork="onnxruntime-gpu"),
+    "tensorrt": Provider("TensorrtExecutionProvider", "GPU", fork="onnxruntime-gpu"),
+    "cann": Provider("CANNExecutionProvider", "NPU", fork="onnxruntime-cann"),
 }
 """Provider names of a pool's configuration, the only such table."""
 
@@ -85,16 +90,11 @@ class OnnxBackend:
             raise BackendError(f"backend options: threads must be at least 1, not {asked.threads} - at `$.threads`")
         path = _verified_file(spec)
         session_options = _session_options(asked.threads)
-        device = _bind(session_options, asked.provider, provider, asked.threads)
+        providers, device = _bind(session_options, asked.provider, provider, asked.threads)
         try:
             # enable_fallback=0: the Python wrapper would otherwise answer a provider's failure, at load and also
             # at run, by building the session again on the CPU, with only a line on stdout.
-            session = ort.InferenceSession(
-                path,
-                session_options,
-                providers=None if provider.plugin else [provider.ep],
-                enable_fallback=0,
-            )
+            session = ort.InferenceSession(path, session_options, providers=providers, enable_fallback=0)
         except Exception as error:  # ONNX Runtime's exceptions share no base below Exception
             raise BackendError(f"{spec.name}: {provider.ep} could not load {path}: {error}") from error
         self.placement = _proven_placement(session, spec.name, provider.ep, device)
@@ -119,16 +119,30 @@ class OnnxBackend:
         self._session = None
 
 
+def missing(name: str) -> str:
+    """Why this process cannot tie a session to the provider of that name, "" where it can.
+
+    Loads a plugin's library but runs nothing: a built-in provider is believed until a session proves its placement.
+    """
+    try:
+        provider = _provider(name)
+        if not provider.built_in:
+            _plugin_device(name, provider)
+    except BackendError as error:
+        return str(error)
+    return ""
+
+
 def _provider(name: str) -> Provider:
-    """The provider of that name, if this build can run it. Raises BackendError."""
+    """The provider of that name, if this environment can have it. Raises BackendError."""
     provider = PROVIDERS.get(name)
     if provider is None:
         raise BackendError(
             f"backend options: unknown provider {name!r}, known: {', '.join(PROVIDERS)} - at `$.provider`"
         )
-    if not provider.in_build:
+    if not (provider.built_in or provider.plugin):
         raise BackendError(
-            f"provider {name} ({provider.ep}) is not in this build: it needs the package {provider.package} and the "
+            f"provider {name} ({provider.ep}) is not in this build: it needs the package {provider.fork} and the "
             "driver of its device. That package replaces onnxruntime, so give the pool an environment of its own."
         )
     return provider
@@ -156,27 +170,37 @@ def _session_options(threads: int) -> Any:
     return options
 
 
-def _bind(session_options: Any, name: str, provider: Provider, threads: int) -> str:
-    """Tie the session to the provider's device and return that device's name. Raises BackendError."""
-    if not provider.plugin:
-        return next((_device_name(d) for d in ort.get_ep_devices() if d.ep_name == provider.ep), "CPU")
+def _bind(session_options: Any, name: str, provider: Provider, threads: int) -> tuple[list[Any] | None, str]:
+    """Tie the session to the provider's device; its `providers` argument and the device's name. Raises BackendError."""
+    settings = {"load_config": _openvino_config(threads)} if name == "openvino" else {}
+    if provider.ep != _CPU:
+        session_options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    if not provider.built_in:
+        # Naming a plugin provider in `providers` silently runs on the CPU; only its devices bind it.
+        device = _plugin_device(name, provider)
+        session_options.add_provider_for_devices([device], settings)
+        return None, _device_name(device)
+    if name == "openvino":
+        settings["device_type"] = provider.device
+    # OpenVINO built in lists no devices: the machine's one of that kind is then known by the CPU provider's entry.
+    here = sorted(ort.get_ep_devices(), key=lambda d: d.ep_name != provider.ep)
+    names = [_device_name(d) for d in here if d.device.type.name == provider.device]
+    return [(provider.ep, settings)], names[0] if names else provider.device
+
+
+def _plugin_device(name: str, provider: Provider) -> Any:
+    """The device that the provider's plugin offers here. Raises BackendError."""
     _register(name, provider)
-    # Naming a plugin provider in `providers` silently runs on the CPU; only its devices bind it.
-    devices = [
-        d
-        for d in ort.get_ep_devices()
-        if d.ep_name == provider.ep and d.ep_metadata.get("ov_device", provider.device) == provider.device
-    ]
-    if not devices:
-        here = ", ".join(sorted({f"{d.device.type.name} {d.device.vendor}" for d in ort.get_ep_devices()}))
-        raise BackendError(
-            f"provider {name}: {provider.package} {importlib.metadata.version(provider.package)} is loaded but offers "
-            f"no {provider.device} device on this machine ({here}). Its plugin lists Intel devices only; "
-            "run this pool on a machine with one, or with provider cpu."
-        )
-    session_options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    session_options.add_provider_for_devices(devices[:1], {"load_config": _openvino_config(threads)})
-    return _device_name(devices[0])
+    here = ort.get_ep_devices()
+    for device in here:
+        if device.ep_name == provider.ep and device.ep_metadata.get("ov_device", provider.device) == provider.device:
+            return device
+    kinds = ", ".join(sorted({f"{d.device.type.name} {d.device.vendor}" for d in here}))
+    raise BackendError(
+        f"provider {name}: {provider.plugin} {importlib.metadata.version(provider.plugin)} is loaded but offers no "
+        f"{provider.device} device on this machine ({kinds}). Its plugin lists Intel devices only; run this pool on a "
+        f"machine with one, in an environment with {provider.fork} instead, or with provider cpu."
+    )
 
 
 def _register(name: str, provider: Provider) -> None:
@@ -185,15 +209,15 @@ def _register(name: str, provider: Provider) -> None:
         if provider.ep in _registered:
             return
         try:
-            library = importlib.import_module(provider.plugin).get_library_path()
+            library = importlib.import_module(provider.plugin.replace("-", "_")).get_library_path()
             if not os.path.exists(library):
                 raise FileNotFoundError(f"no such library: {library}")
             ort.register_execution_provider_library(provider.ep, library)
         except ImportError as error:
-            raise BackendError(f"provider {name}: the package {provider.package} is not installed ({error})") from error
+            raise BackendError(f"provider {name}: the package {provider.plugin} is not installed ({error})") from error
         except Exception as error:
             raise BackendError(
-                f"provider {name}: the plugin library of {provider.package} cannot be loaded: {error}"
+                f"provider {name}: the plugin library of {provider.plugin} cannot be loaded: {error}"
             ) from error
         _registered.add(provider.ep)
 

@@ -7,7 +7,6 @@ fooled, and the request is refused.
 from __future__ import annotations
 
 import re
-from typing import Any
 from urllib.parse import unquote
 
 from router.service.head import Head
@@ -17,8 +16,9 @@ _SUFFIX = b"/infer"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}\Z")
 MAX_HEADERS = 100
 
-_CREDENTIALS = {b"authorization": "authorization", b"x-api-key": "api_key"}
 _FIELDS = {
+    b"authorization": "credential",
+    b"x-api-key": "credential",
     b"x-request-id": "request_id",
     b"x-pointsman-timeout": "timeout",
     b"x-pointsman-latency-target": "latency_target",
@@ -66,14 +66,16 @@ def read_head(target: tuple[str, str], headers: list[tuple[bytes, bytes]], ids: 
     """The head of an inference request and its declared length (0 where the body is chunked). Raises BadHead."""
     if len(headers) > MAX_HEADERS:
         raise BadHead("malformed", f"more than {MAX_HEADERS} headers")
-    found: dict[str, Any] = {}
+    found: dict[str, str] = {}
     length = 0
     for name, value in headers:
-        field = _FIELDS.get(name) or _CREDENTIALS.get(name)
+        field = _FIELDS.get(name)
         if field is not None:
             if field in found:
-                raise BadHead("malformed", f"the header {name.decode('latin-1')} is given twice")
-            found[field] = value if name in _CREDENTIALS else _value(name, value)
+                raise BadHead(
+                    "malformed", f"the header {name.decode('latin-1')} (or one that means the same) is given twice"
+                )
+            found[field] = _value(name, value)
         elif name == b"content-length":
             length = int(value)
         elif name == b"content-encoding" and value.lower() != b"identity":
@@ -86,6 +88,9 @@ def read_head(target: tuple[str, str], headers: list[tuple[bytes, bytes]], ids: 
 
 
 def _value(name: bytes, value: bytes) -> str:
+    if name == b"authorization":
+        scheme, _, key = value.partition(b" ")
+        return key.strip().decode("latin-1") if scheme.lower() == b"bearer" else ""
     if name == b"x-request-id" and not _REQUEST_ID.match(value):
         raise BadHead("malformed", "x-request-id: up to 128 of letters, digits and . _ : / + = -")
     return value.decode("latin-1")

@@ -26,7 +26,7 @@ class Listener:
         self._state = ServerState()
         self._config = Config(
             data_app(plane),
-            http=cast(type[asyncio.Protocol], protocol_class(plane)),
+            http=protocol_class(plane),
             ws="none",
             lifespan="off",
             access_log=False,

@@ -24,6 +24,7 @@ _SCALARS: dict[str, Callable[[str], object]] = {
     "tag:yaml.org,2002:bool": lambda text: text.lower() == "true",
     "tag:yaml.org,2002:null": lambda _: None,
 }
+_TAGS = _SCALARS.keys() | {"tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -95,6 +96,9 @@ class _Reader:
         self._nodes += 1
         if self._nodes > MAX_NODES or depth > MAX_DEPTH:
             raise ConfigError([Problem(self._file, line, path, "is nested too deep or repeats itself too often")])
+        if node.tag not in _TAGS:
+            self.problems.append(Problem(self._file, line, path, f"has a tag that is not allowed: {node.tag}"))
+            return None
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
@@ -120,14 +124,9 @@ class _Reader:
         return found
 
     def _scalar(self, node: yaml.Node, path: str) -> object:
-        read = _SCALARS.get(node.tag)
-        if read is None:
-            line = node.start_mark.line + 1
-            self.problems.append(Problem(self._file, line, path, f"has a tag that is not allowed: {node.tag}"))
-            return None
         try:
-            return read(node.value)
-        except ValueError:
+            return _SCALARS[node.tag](node.value)
+        except (KeyError, ValueError):
             line = node.start_mark.line + 1
             self.problems.append(Problem(self._file, line, path, "does not match its tag"))
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import typing
 from collections.abc import Iterator
 from typing import Generic, TypeVar
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from router.config.document import Document
-from router.config.problems import Problem
+from router.config.problems import ConfigError, Problem
 
 S = TypeVar("S", bound=BaseModel)
 T = TypeVar("T")
@@ -21,22 +22,25 @@ Location = tuple[int | str, ...]
 class Draft(Generic[S]):
     """The sound part of a document: `value` without the list items and mapping entries that have faults."""
 
-    def __init__(self, document: Document, value: S, problems: list[Problem], kept: dict[str, list[int]]) -> None:
+    def __init__(self, document: Document, value: S, problems: list[Problem], faulty: set[Location]) -> None:
         self.document = document
         self.value = value
         self.problems = problems
-        self._kept = kept
+        self._faulty = faulty
 
     def items(self, section: str) -> Iterator[tuple[str, typing.Any]]:
         """(path in the document, item) of the sound items of a list."""
-        for index, item in zip(self._kept.get(section, []), getattr(self.value, section), strict=True):
-            yield f"{section}[{index}]", item
+        sound = iter(getattr(self.value, section))
+        for index in itertools.count():
+            if (section, index) not in self._faulty:
+                item = next(sound, None)
+                if item is None:
+                    return
+                yield f"{section}[{index}]", item
 
     def whole(self, section: str) -> bool:
         """Whether nothing of the section was left out."""
-        data = self.document.data
-        raw = data.get(section) if isinstance(data, dict) else None
-        return raw is None or len(raw) == len(getattr(self.value, section))
+        return all(where[0] != section for where in self._faulty)
 
     def fault(self, path: str, message: str) -> None:
         """Note a problem at `path`."""
@@ -44,11 +48,10 @@ class Draft(Generic[S]):
 
 
 def read(document: Document, schema: type[S]) -> Draft[S]:
-    """Check a document against its schema. Raises nothing: problems are in the draft."""
+    """Check a document against its schema. Problems are in the draft; raises ConfigError if it is no mapping."""
     data = document.data
     if not isinstance(data, dict):
-        problem = document.problem("", "must be a mapping of keys to values")
-        return Draft(document, schema(), [problem], {})
+        raise ConfigError([document.problem("", "must be a mapping of keys to values")])
     problems: list[Problem] = []
     faulty: set[Location] = set()
     try:
@@ -58,8 +61,7 @@ def read(document: Document, schema: type[S]) -> Draft[S]:
             where = tuple(part for part in detail["loc"] if part != "[key]")
             problems.append(document.problem(_path(where), _words(detail, schema, where)))
             faulty.add(_prune_at(data, where))
-    sound, kept = _prune(data, faulty)
-    return Draft(document, schema.model_validate(sound), problems, kept)
+    return Draft(document, schema.model_validate(_without(data, faulty)), problems, faulty)
 
 
 def _prune_at(data: dict[str, object], where: Location) -> Location:
@@ -70,20 +72,18 @@ def _prune_at(data: dict[str, object], where: Location) -> Location:
     return where[:1]
 
 
-def _prune(data: dict[str, object], faulty: set[Location]) -> tuple[dict[str, object], dict[str, list[int]]]:
+def _without(data: dict[str, object], faulty: set[Location]) -> dict[str, object]:
     sound: dict[str, object] = {}
-    kept: dict[str, list[int]] = {}
     for name, section in data.items():
         if (name,) in faulty:
             continue
         if isinstance(section, list):
-            kept[name] = [index for index in range(len(section)) if (name, index) not in faulty]
-            sound[name] = [section[index] for index in kept[name]]
+            sound[name] = [item for index, item in enumerate(section) if (name, index) not in faulty]
         elif isinstance(section, dict):
             sound[name] = {key: item for key, item in section.items() if (name, key) not in faulty}
         else:
             sound[name] = section
-    return sound, kept
+    return sound
 
 
 def _path(where: Location) -> str:
@@ -121,7 +121,8 @@ def _words(detail: ErrorDetails, schema: type[BaseModel], where: Location) -> st
         return _SIMPLE[kind]
     if kind in _BOUNDS:
         words, key = _BOUNDS[kind]
-        return words.format(context[key])
+        bound = context[key]
+        return words.format(int(bound) if isinstance(bound, float) and bound.is_integer() else bound)
     if kind == "value_error":
         return str(context["error"])
     if kind == "string_type":

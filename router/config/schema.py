@@ -134,6 +134,8 @@ class Backend(Strict):
 
 
 class Pool(Strict):
+    """Replicas of one accelerator class in one place."""
+
     name: Name
     accelerator: Name
     region: Name
@@ -145,6 +147,8 @@ class Pool(Strict):
 
 
 class Tenant(Strict):
+    """Who asks: an id, digests of its API keys, and what rules may read of it."""
+
     id: Name
     keys: list[Annotated[str, AfterValidator(_key)]] = []
     priority: Literal["interactive", "standard", "batch"] = "standard"
@@ -152,6 +156,8 @@ class Tenant(Strict):
 
 
 class Policy(Strict):
+    """One rule: `when` with exactly one of allow, require, deny, prefer."""
+
     name: Name
     when: Expr
     allow: Expr | None = None
@@ -177,6 +183,8 @@ class Policy(Strict):
 
 
 class Model(Strict):
+    """What a request for the model is given where it does not say."""
+
     latency_target: Duration = 0.1
     deadline: Duration = 2.0
     prefer: list[Name] = []
@@ -185,6 +193,8 @@ class Model(Strict):
 
 
 class Profile(Strict):
+    """Filters, scorers with their weights, and the picker."""
+
     filters: list[str] | None = None
     scorers: Annotated[dict[str, Positive], Field(min_length=1)] | None = None
     picker: str = "max_score"
@@ -197,21 +207,29 @@ def _profile(value: object) -> object:
 
 
 class Routing(Strict):
+    """How pools are chosen."""
+
     profile: Annotated[Profile, BeforeValidator(_profile)] = Profile()
 
 
 class Http(Strict):
+    """The data listener."""
+
     host: Host = "127.0.0.1"
     port: Port = 8000
     max_body_bytes: Count = 16 * 1024 * 1024
 
 
 class Metrics(Strict):
+    """The metrics listener, one per node."""
+
     host: Host = "127.0.0.1"
     port: Port = 8002
 
 
 class Server(Strict):
+    """What a router replica listens on, and how many there are."""
+
     http: Http = Http()
     metrics: Metrics = Metrics()
     routers: Annotated[int, Field(ge=1, le=256)] = 1
@@ -219,6 +237,8 @@ class Server(Strict):
 
 
 class Limits(Strict):
+    """Bounds of one router replica."""
+
     queue_items_per_pool: Count = 1024
     queue_bytes_per_pool: Count = 64 * 1024 * 1024
     max_rows: Count = 1024
@@ -227,6 +247,8 @@ class Limits(Strict):
 
 
 class Stream(Strict):
+    """The streams between routers and pools."""
+
     key_file: Text | None = None
 
 

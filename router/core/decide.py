@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from math import inf
+from typing import TYPE_CHECKING
 
 from router.core.decision import Decision, Reason, Rejected, Scored
 from router.core.filters.policy import eligible
@@ -12,6 +12,9 @@ from router.core.plugins import UNSERVED, Candidate
 from router.core.predict import completion_s
 from router.core.profile import RoutingProfile
 from router.core.request import RequestFacts
+
+if TYPE_CHECKING:
+    import random
 
 # Bound once: looking up an enum member costs more than building a Rejected.
 _POLICY, _LOWER_SCORE = Reason.POLICY, Reason.LOWER_SCORE
@@ -67,7 +70,7 @@ def _score(request: RequestFacts, candidates: list[Candidate], profile: RoutingP
     totals = [c.prefer for c in candidates]
     for scorer, weight in profile.scorers:
         name = scorer.name
-        for at, score in enumerate(scorer(request, candidates, now_s)):
+        for at, score in enumerate(scorer.score(request, candidates, now_s)):
             parts[at][name] = score
             totals[at] += weight * score
     return [

@@ -5,15 +5,17 @@ A plugin is pure and never raises on a value that the core can hold. Times are s
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import msgspec
 
 from router.core.decision import Reason, Scored
 from router.core.fleet import PoolView, ServingView
 from router.core.request import RequestFacts
+
+if TYPE_CHECKING:
+    import random
 
 UNSERVED = ServingView(version="", max_rows=0, curve=())
 """Stands for a model that a pool does not serve, so that no plugin meets None."""
@@ -42,7 +44,9 @@ class Scorer(Protocol):
 
     name: ClassVar[str]
 
-    def __call__(self, request: RequestFacts, candidates: Sequence[Candidate], now_s: float) -> list[float]: ...
+    def score(self, request: RequestFacts, candidates: Sequence[Candidate], now_s: float) -> list[float]:
+        """Scores in the order of `candidates`."""
+        ...
 
 
 class Picker(Protocol):

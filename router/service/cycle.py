@@ -9,7 +9,7 @@ Each attempt ends in exactly one of the four; ending it twice raises LeaseError.
 from __future__ import annotations
 
 import copy
-import random
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,6 +22,9 @@ from router.core.request import RequestFacts
 from router.protocol.link import Answer
 from router.state.fleet_view import FleetView
 from router.state.inflight import Lease, Ledger
+
+if TYPE_CHECKING:
+    import random
 
 
 class Attempt(msgspec.Struct, eq=False):
@@ -48,6 +51,14 @@ class Cycle:
         self._profile = profile
         self._rng = rng
         self._max_attempts = max_attempts
+
+    def with_profile(self, profile: RoutingProfile) -> Cycle:
+        """The same fleet, ledger and randomness under another routing profile; leases end in either."""
+        return Cycle(self._view, self._ledger, profile, self._rng, max_attempts=self._max_attempts)
+
+    def any_ready(self, now_s: float) -> bool:
+        """Whether some pool has a ready replica."""
+        return any(pool.ready_replicas for pool in self._view.snapshot(now_s).pools)
 
     def decide(self, request: RequestFacts, now_s: float) -> Decision:
         """Snapshot, then decide. The same for a first attempt and a retry: eligibility is asked each time."""

@@ -153,7 +153,9 @@ class Exchange:
         error = self._last_error = _error_of(answer)
         # Inference has no side effects, so what failed for any reason of the replica's may run again elsewhere.
         again = h.cycle.on_failure(attempt, not isinstance(error, RequestError), now_s)
-        log.info("request %s: attempt on %s: %s: %s", self._head.request_id, attempt.lease.pool, answer.reason, answer.detail)
+        log.info(
+            "request %s: attempt on %s: %s: %s", self._head.request_id, attempt.lease.pool, answer.reason, answer.detail
+        )
         if not again:
             raise error
         self._dispatch()
@@ -186,9 +188,7 @@ class Exchange:
             now_s <= request.deadline_s, total_s <= request.target_s,
         )  # fmt: skip
         self._finish(record)
-        self._on_end(
-            answered(self._head.request_id, pool, accelerator, emulated, stages, answer, total_s, body)
-        )
+        self._on_end(answered(self._head.request_id, pool, accelerator, emulated, stages, answer, total_s, body))
 
     def _fail(self, error: RouterError) -> None:
         self._end(error.reason, problem(error.reason).status)

@@ -60,7 +60,7 @@ class Handler(msgspec.Struct):
 
     def authenticate(self, head: Head) -> TenantFacts:
         """The tenant that the credential proves. Raises RequestError."""
-        tenant = self.credentials.authenticate(head.authorization, head.api_key)
+        tenant = self.credentials.authenticate(head.credential)
         if tenant is None:
             raise RequestError("unauthenticated", "no valid API key: send `Authorization: Bearer <key>`")
         return tenant

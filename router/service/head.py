@@ -17,9 +17,8 @@ class Head(msgspec.Struct):
     model: str
     version: str
     request_id: str
-    authorization: bytes | None = None
-    api_key: bytes | None = None
-    """The two headers a credential may come in, as sent. Never logged."""
+    credential: str = ""
+    """The API key itself, without its scheme. Never logged."""
     timeout: str = ""
     latency_target: str = ""
     priority: str = ""

@@ -15,9 +15,13 @@ OnAnswer = Callable[[Answer], None]
 class Clock(Protocol):
     """Seconds. `now_s` never goes back; `unix_s` is wall time."""
 
-    def now_s(self) -> float: ...
+    def now_s(self) -> float:
+        """Monotonic seconds."""
+        ...
 
-    def unix_s(self) -> float: ...
+    def unix_s(self) -> float:
+        """Unix time in seconds."""
+        ...
 
 
 class Ticket(Protocol):

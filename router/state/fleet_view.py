@@ -100,7 +100,7 @@ class FleetView:
             found.draining = True
             self._rebuild(at, measured=False)
 
-    def load_report(self, pool: str, replica: str, load: Load, now_s: float) -> None:
+    def load(self, pool: str, replica: str, load: Load, now_s: float) -> None:
         """A load report, taken at `now_s`."""
         at = self._pools[pool]
         found = at.replicas.get(replica)

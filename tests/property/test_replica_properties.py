@@ -152,6 +152,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         """Counts, rows, readiness, due time and drained agree with the book."""
         waiting = {model: list(line.values()) for model, line in self.waiting.items()}
         held = {model: waiting[model] + self.running[model] for model in RULES}
+        assert sorted(self.core.held_keys()) == self.keys_held()
         assert self.core.held_items == sum(map(len, held.values())) == self.admitted - len(self.left)
         assert all(len(items) <= MAX_ITEMS for items in held.values())
         assert all(sum(item.nbytes for item in items) <= MAX_BYTES for items in held.values())

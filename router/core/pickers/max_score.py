@@ -6,10 +6,13 @@ one before no longer keeps the latency limit or has little room. Batches are lar
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from router.core.decision import Scored
+
+if TYPE_CHECKING:
+    import random
 
 
 def max_score(scores: Sequence[Scored], rng: random.Random) -> int:

@@ -6,10 +6,13 @@ still taken when both draws are poor; with few pools or one router prefer max_sc
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from router.core.decision import Scored
+
+if TYPE_CHECKING:
+    import random
 
 
 def power_of_two(scores: Sequence[Scored], rng: random.Random) -> int:

@@ -16,7 +16,7 @@ class Cost(msgspec.Struct, frozen=True):
 
     name: ClassVar[str] = "cost"
 
-    def __call__(self, request: RequestFacts, candidates: Sequence[Candidate], now_s: float) -> list[float]:
+    def score(self, request: RequestFacts, candidates: Sequence[Candidate], now_s: float) -> list[float]:
         """Scores in (0, 1]."""
         costs = [c.pool.cost for c in candidates]
         cheapest = min(costs)

@@ -19,7 +19,7 @@ class Headroom(msgspec.Struct, frozen=True):
     share: float = 0.3
     """In (0, 1]: the comfortable free share."""
 
-    def __call__(self, request: RequestFacts, candidates: Sequence[Candidate], now_s: float) -> list[float]:
+    def score(self, request: RequestFacts, candidates: Sequence[Candidate], now_s: float) -> list[float]:
         """Scores in [0, 1]; 0.0 for a pool without capacity."""
         keep = 1.0 - self.share
         return [

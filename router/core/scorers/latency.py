@@ -21,11 +21,11 @@ class Latency(msgspec.Struct, frozen=True):
     share: float = 0.7
     """In (0, 1]: the rest of the target is left for what a median does not say."""
 
-    def __call__(self, request: RequestFacts, candidates: Sequence[Candidate], now_s: float) -> list[float]:
+    def score(self, request: RequestFacts, candidates: Sequence[Candidate], now_s: float) -> list[float]:
         """Scores in (0, 1]."""
         limit_s = self.share * (request.arrived_s + request.target_s - now_s)
         predicted = [c.predicted_s for c in candidates]
-        fastest_s = min(predicted)
-        if fastest_s > limit_s:
-            limit_s = fastest_s
+        if max(predicted) <= limit_s:
+            return [1.0] * len(predicted)
+        limit_s = max(limit_s, min(predicted))
         return [1.0 if p <= limit_s else limit_s / p for p in predicted]

@@ -15,19 +15,19 @@ def candidates(*predicted_s, **fields):
 
 def test_latency_is_full_while_the_prediction_keeps_its_share_of_the_target():
     """Target 100 ms, share 0.7: 70 ms and less are all as good, 140 ms is worth half."""
-    scores = Latency(share=0.7)(request(target_s=0.100), candidates(0.001, 0.070, 0.140), 0.0)
+    scores = Latency(share=0.7).score(request(target_s=0.100), candidates(0.001, 0.070, 0.140), 0.0)
     assert scores == pytest.approx([1.0, 1.0, 0.5])
 
 
 def test_latency_counts_the_target_from_arrival():
     """Half the target is gone: the limit is half as well."""
     asked = request(arrived_s=10.0, target_s=0.100)
-    assert Latency(share=1.0)(asked, candidates(0.050, 0.100), 10.050) == pytest.approx([1.0, 0.5])
+    assert Latency(share=1.0).score(asked, candidates(0.050, 0.100), 10.050) == pytest.approx([1.0, 0.5])
 
 
 def test_when_all_are_late_the_fastest_is_the_measure():
     """A target already missed still prefers the sooner answer."""
-    assert Latency()(request(target_s=0.001), candidates(0.2, 0.4), 5.0) == pytest.approx([1.0, 0.5])
+    assert Latency().score(request(target_s=0.001), candidates(0.2, 0.4), 5.0) == pytest.approx([1.0, 0.5])
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,10 @@ def test_when_all_are_late_the_fastest_is_the_measure():
 def test_headroom_is_full_while_enough_is_free(inflight, capacity, score):
     """Share 0.3: three of ten free are enough, two are two thirds of enough."""
     seen = candidates(0.1, inflight=inflight, capacity=capacity)
-    assert Headroom(share=0.3)(request(), seen, 0.0) == pytest.approx([score])
+    assert Headroom(share=0.3).score(request(), seen, 0.0) == pytest.approx([score])
 
 
 def test_cost_is_relative_to_the_cheapest_candidate():
     """Four times the price, a quarter of the score."""
     seen = [Candidate(pool(cost=c), UNSERVED, 0.1, 0.0) for c in (2.0, 0.5, 1.0)]
-    assert Cost()(request(), seen, 0.0) == [0.25, 1.0, 0.5]
+    assert Cost().score(request(), seen, 0.0) == [0.25, 1.0, 0.5]

@@ -66,8 +66,9 @@ def test_an_answered_request_leaves_nothing_behind(house):
 def test_answers_teach_the_next_decision(house):
     """Ten times slower than granted: the next request expects it."""
     for tick in range(100):
-        house.cycle.on_answer(house.send(request("a"), tick * 0.01), answer(run_us=240_000), tick * 0.01)
-    assert house.cycle.decide(request("a"), 1.0).predicted_s > 0.09
+        asked = request("a", deadline_s=9.0)
+        house.cycle.on_answer(house.send(asked, tick * 0.01), answer(run_us=240_000), tick * 0.01)
+    assert house.cycle.decide(request("a", deadline_s=9.0), 1.0).predicted_s > 0.09
 
 
 def test_an_answer_that_does_not_tell_its_batch_teaches_nothing(house):

@@ -79,7 +79,7 @@ def test_models_that_are_not_configured_are_left_out(view):
 def test_a_replica_that_is_down_takes_all_it_had_with_it(view):
     """Readiness, capacity, its report. The version stays known, the curve does not."""
     view.replica_up("a", "r1", [grant()])
-    view.load_report("a", "r1", load(m=9), 0.0)
+    view.load("a", "r1", load(m=9), 0.0)
     view.replica_down("a", "r1")
     pool = seen(view, 0.1)
     assert (pool.ready_replicas, pool.capacity, pool.waiting_rows, pool.draining) == (0, 0, {}, False)
@@ -92,7 +92,7 @@ def test_a_pool_drains_when_all_its_replicas_do(view, told_by_report):
 
     def drain(replica):
         if told_by_report:
-            view.load_report("a", replica, load(draining=True), 0.0)
+            view.load("a", replica, load(draining=True), 0.0)
         else:
             view.replica_draining("a", replica)
 
@@ -111,10 +111,10 @@ def test_waiting_rows_are_the_larger_of_own_count_and_reports(view, ledger):
     view.replica_up("a", "r1", [grant()])
     view.replica_up("a", "r2", [grant()])
     ledger.lease("a", "m", 6, 1, 0.0)
-    view.load_report("a", "r1", load(m=2, n=3), 0.0)
-    view.load_report("a", "r2", load(m=1, n=0), 0.0)
+    view.load("a", "r1", load(m=2, n=3), 0.0)
+    view.load("a", "r2", load(m=1, n=0), 0.0)
     assert seen(view).waiting_rows == {"m": 6, "n": 3}
-    view.load_report("a", "r1", load(m=9), 0.1)
+    view.load("a", "r1", load(m=9), 0.1)
     pool = seen(view, 0.1)
     assert pool.waiting_rows == {"m": 10}
     assert pool.inflight == 1
@@ -125,8 +125,8 @@ def test_a_report_too_old_is_no_news(view, ledger):
     view.replica_up("a", "r1", [grant()])
     view.replica_up("a", "r2", [grant()])
     ledger.lease("a", "m", 2, 1, 0.0)
-    view.load_report("a", "r1", load(m=5), 0.0)
-    view.load_report("a", "r2", load(m=4), 0.5)
+    view.load("a", "r1", load(m=5), 0.0)
+    view.load("a", "r2", load(m=4), 0.5)
     assert seen(view, 1.0).waiting_rows == {"m": 9}
     assert seen(view, 1.2).waiting_rows == {"m": 4}
     assert seen(view, 1.6).waiting_rows == {"m": 2}
@@ -138,7 +138,7 @@ def test_a_snapshot_does_not_change_after_it_was_taken(view, ledger):
     before = seen(view)
     waiting, models, curve = dict(before.waiting_rows), dict(before.models), before.models["m"].curve
     ledger.lease("a", "m", 6, 1, 0.0)
-    view.load_report("a", "r1", load(m=9), 0.0)
+    view.load("a", "r1", load(m=9), 0.0)
     view.observe("a", "m", 8, 0.240, 1.0, 0.1)
     view.replica_down("a", "r1")
     assert (before.waiting_rows, before.models, before.inflight, before.ready_replicas) == (waiting, models, 0, 1)
@@ -179,7 +179,7 @@ def test_late_news_of_a_replica_that_is_gone_changes_nothing(view):
     """Its report and its drain may arrive after its end."""
     view.replica_down("a", "ghost")
     view.replica_draining("a", "ghost")
-    view.load_report("a", "ghost", load(m=9), 0.0)
+    view.load("a", "ghost", load(m=9), 0.0)
     view.observe("a", "m", 1, 1.0, 1.0, 0.0)
     assert seen(view).waiting_rows == {}
 

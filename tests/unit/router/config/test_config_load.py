@@ -1,0 +1,185 @@
+"""What a sound configuration becomes."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from router.config.build import policy_table, routing_profile
+from router.config.load import catalogue, load, read_stream_key, tenants_yaml
+from router.config.problems import ConfigError
+from router.config.settings import Settings
+from router.core.profile import default_profile
+from router.policy.credentials import Credentials, digest
+
+EXAMPLES = Path(__file__).parents[4] / "examples"
+FLEET = """
+accelerators:
+  acme-asic: {vendor: Acme, headquarters: SG, provider: cpu, source: data sheet 7, as_of: 2026-01-01}
+  nvidia-h20: {export: {class: null, tpp: 2400}, source: our lab, as_of: 2026-02-02}
+pools:
+  - {name: a, accelerator: acme-asic, region: eu-1, models: [m, n], cost: 2,
+     replicas: {min: 0, max: 4}, labels: {x: "1"}}
+  - {name: b, accelerator: nvidia-h20, region: cn-1, models: [m], backend: {type: emulated, seed: 7, time_scale: 2}}
+tenants:
+  - {id: t, priority: batch, labels: {data: eu}}
+policies:
+  - {name: all, when: "true", allow: "true", from: 2023-11-17, until: "2023-11-17T08:00:00+08:00"}
+models:
+  m: {latency_target: 50ms, deadline: 1s, prefer: [nvidia-h20, acme-asic]}
+model_store: store
+stream: {key_file: /etc/key}
+"""
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    (tmp_path / "fleet.yaml").write_text(FLEET.replace('until: "2023-11-17T08:00:00+08:00"', "until: 2023-11-18"))
+    return load(tmp_path / "fleet.yaml")
+
+
+def test_pools_carry_facts_replicas_and_backend_options(fleet):
+    """Added classes and changed facts included; what is not stated stays as the catalogue has it."""
+    a, b = fleet.pools
+    assert (a.replicas_min, a.replicas_max, a.backend, a.options) == (0, 4, "onnx", {"provider": "cpu"})
+    assert (a.facts.accelerator.vendor, a.facts.accelerator.export_tpp, a.facts.labels) == ("Acme", None, {"x": "1"})
+    assert (b.replicas_min, b.replicas_max, b.facts.emulated, b.facts.provider) == (1, 1, True, "cpu")
+    assert b.options == {"accelerator": "nvidia-h20", "seed": 7, "time_scale": 2.0}
+    chip = b.facts.accelerator
+    assert (chip.vendor, chip.export_tpp, chip.export_class, chip.source) == ("NVIDIA", 2400.0, None, "our lab")
+    assert chip.export_performance_density == catalogue()["nvidia-h20"].export_performance_density
+
+
+def test_paths_are_relative_to_the_file(fleet, tmp_path):
+    """Not to where the command runs."""
+    assert (fleet.model_store, fleet.stream_key_file) == (str(tmp_path / "store"), "/etc/key")
+
+
+def test_every_served_model_has_its_times(fleet):
+    """Its own or the defaults."""
+    assert {name: (m.latency_target_s, m.deadline_s) for name, m in fleet.models.items()} == {
+        "m": (0.05, 1.0),
+        "n": (0.1, 2.0),
+    }
+
+
+def test_dates_are_midnight_utc_and_times_keep_their_offset(fleet, tmp_path):
+    """An interval that is empty once offsets are counted is refused."""
+    assert (fleet.rules[0].valid_from_s, fleet.rules[0].valid_until_s) == (1700179200.0, 1700265600.0)
+    (tmp_path / "fleet.yaml").write_text(FLEET)
+    with pytest.raises(ConfigError, match="from must be before until"):
+        load(tmp_path / "fleet.yaml")
+
+
+def test_a_preference_of_a_model_reaches_the_verdicts(fleet):
+    """In its order, through the same table as rules."""
+    table = policy_table(fleet, {"m": ("1",), "n": ("1",)})
+    table.fill(1700200000.0)
+    prefer = {
+        model: [verdict.prefer for verdict in table.lookup("t", model, "", 2).verdicts.values()] for model in "mn"
+    }
+    assert prefer == {"m": [0.5, 1.0], "n": [0.0, 0.0]}
+
+
+def test_settings_travel_as_plain_json(fleet):
+    """To router replicas that have no files; the digest tells one content from another."""
+    wire = fleet.to_wire()
+    assert Settings.from_wire(wire) == fleet
+    assert plain(wire)
+    assert fleet.stamped().digest == fleet.digest
+    assert Settings.from_wire(wire | {"default_allow": True}).stamped().digest != fleet.digest
+
+
+def plain(value):
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and plain(item) for key, item in value.items())
+    return all(map(plain, value)) if isinstance(value, list) else isinstance(value, str | int | float | bool | None)
+
+
+def test_the_default_profile_is_the_core_s_own(fleet):
+    """One place says what default means."""
+    built, default = routing_profile(fleet.routing), default_profile()
+    assert (built.filters, built.scorers, built.picker) == (default.filters, default.scorers, default.picker)
+
+
+def test_a_profile_may_be_written_out(tmp_path):
+    """Weights, filters and picker by name."""
+    profile = "routing: {profile: {filters: [model], scorers: {cost: 3}, picker: power_of_two}}"
+    (tmp_path / "f.yaml").write_text(f"pools: [{{name: a, accelerator: x86-cpu, region: r, models: [m]}}]\n{profile}\n")
+    built = routing_profile(load(tmp_path / "f.yaml").routing)
+    assert ([f.__name__ for f in built.filters], built.weights, built.picker.__name__) == (
+        ["model"],
+        {"cost": 3.0},
+        "power_of_two",
+    )
+
+
+def test_a_tenants_file_adds_keys_and_tenants(tmp_path):
+    """What `pointsman` writes at its first start is what it reads."""
+    (tmp_path / "fleet.yaml").write_text(
+        "pools: [{name: a, accelerator: x86-cpu, region: r, models: [m]}]\n"
+        f"tenants: [{{id: t, priority: batch, keys: ['sha256:{digest('old')}']}}]\ntenants_file: keys.yaml\n"
+    )
+    (tmp_path / "keys.yaml").write_text(tenants_yaml({"t": digest("new"), "u": digest("other")}))
+    settings = load(tmp_path / "fleet.yaml")
+    credentials = Credentials(settings.tenants)
+    shown = {key: credentials.authenticate(key) for key in ("old", "new", "other", "wrong")}
+    assert {key: tenant and (tenant.id, tenant.priority) for key, tenant in shown.items()} == {
+        "old": ("t", 2),
+        "new": ("t", 2),
+        "other": ("u", 1),
+        "wrong": None,
+    }
+    assert settings.tenants_file == str(tmp_path / "keys.yaml")
+
+
+def test_the_local_example_loads_and_means_what_it_says(tmp_path):
+    """One tenant gets Ascend only, batch work stays off trial pools, before and after keys are made."""
+    shutil.copy(EXAMPLES / "fleet-local.yaml", tmp_path)
+    path, models = tmp_path / "fleet-local.yaml", {"minilm": ("1",), "mlp": ("1",)}
+    settings = load(path, models, tenants_file_may_be_absent=True)
+    assert [tenant.key_digests for tenant in settings.tenants] == [(), ()]
+    Path(settings.tenants_file).write_text(tenants_yaml({tenant.id: digest(tenant.id) for tenant in settings.tenants}))
+    settings = load(path, models)
+    table = policy_table(settings, models)
+    table.fill(0.0)
+
+    def eligible(tenant, priority):
+        return {n for n, v in table.lookup(tenant, "minilm", "1", priority).verdicts.items() if v.allowed}
+
+    assert eligible("demo", 0) == eligible("demo", 1) == {"cpu", "openvino", "a910-sh"}
+    assert eligible("demo", 2) == {"cpu", "openvino"}
+    assert eligible("ascend-only", 1) == {"a910-sh"}
+    assert eligible("ascend-only", 2) == set()
+
+
+def test_export_classes_follow_from_the_figures():
+    """TPP and performance density by the thresholds that the catalogue states; x86 is unknown throughout."""
+    known = catalogue()
+    for name, chip in known.items():
+        assert chip.source
+        assert chip.as_of
+        if chip.export_tpp is None:
+            assert chip.export_class is None
+            continue
+        tpp, pd = chip.export_tpp, chip.export_performance_density
+        if tpp >= 4800 or (tpp >= 1600 and pd >= 5.92):
+            expected = "3A090.a"
+        elif (tpp >= 2400 and pd >= 1.6) or (tpp >= 1600 and pd >= 3.2):
+            expected = "3A090.b"
+        else:
+            expected = "none"
+        assert chip.export_class == expected, name
+    assert len(known) >= 15
+    assert known["x86-cpu"].vendor is None
+
+
+def test_a_stream_key_is_read_and_a_short_one_refused(tmp_path):
+    """The key is no part of the settings."""
+    (tmp_path / "good").write_text("k" * 32 + "\n")
+    (tmp_path / "short").write_text("k" * 31 + "\n")
+    assert read_stream_key(tmp_path / "good") == b"k" * 32
+    with pytest.raises(ConfigError, match="holds 31 bytes; a key needs 32"):
+        read_stream_key(tmp_path / "short")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_stream_key(tmp_path / "none")
