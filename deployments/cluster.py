@@ -11,6 +11,8 @@ from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
+# Ray starts workers at nice 15, which suits batch jobs: whatever else the machine does would come before requests.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import ray
 from ray import serve

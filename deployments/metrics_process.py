@@ -31,7 +31,7 @@ class MetricsProcess:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(self._folder / "server.owner", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            while not _locked(lock):
+            while not _locked(lock):  # noqa: ASYNC110  (another process holds it: there is no event to await)
                 await asyncio.sleep(RETRY_S)
             while True:
                 status = await self._run()

@@ -22,6 +22,7 @@ from models.pipeline import TextPipeline
 from models.replica import ReplicaCore
 from models.repository import latest, load_store
 from models.spec import BatchRule, ModelSpec
+from router.config.load import read_stream_key
 from router.protocol.link import ModelGrant
 
 log = logging.getLogger("pointsman.pool")
@@ -40,6 +41,8 @@ class PoolArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backend: str
     options: dict[str, object]
     models: tuple[str, ...]
+    max_rows: dict[str, int]
+    """Bound on the rows of a batch by model, where it is below the model's own."""
     store: str
     key_file: str
     host: str
@@ -75,7 +78,8 @@ class PoolReplica:
             grants=tuple(grants),
         )
         self._lanes = lanes
-        self._server = ReplicaServer(identity, core, lanes, Path(self._args.key_file).read_bytes().strip(), loop)
+        key = read_stream_key(Path(self._args.key_file))
+        self._server = ReplicaServer(identity, core, lanes, key, loop)
         self._address = await self._server.listen(self._args.host)
         log.info("pool %s listens on %s:%d, provider %s", self._args.name, *self._address, identity.provider)
 
@@ -98,9 +102,16 @@ class PoolReplica:
         versions = load_store(Path(self._args.store)).get(name)
         if not versions:
             raise RuntimeError(f"model {name!r} is not in {self._args.store}: run `make models`")
-        spec = versions[latest(versions)]
+        spec = _bounded(versions[latest(versions)], self._args.max_rows.get(name))
         backend = registry.create(self._args.backend, spec, dict(self._args.options))
         return spec, backend, _warm_up(spec, backend)
+
+
+def _bounded(spec: ModelSpec, max_rows: int | None) -> ModelSpec:
+    """The model with its batches cut to what the configuration allows."""
+    if max_rows is None or max_rows >= spec.batch.max_rows:
+        return spec
+    return msgspec.structs.replace(spec, batch=BatchRule(max_rows))
 
 
 def _warm_up(spec: ModelSpec, backend: Backend) -> list[tuple[int, float]]:

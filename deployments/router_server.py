@@ -24,6 +24,7 @@ from models.repository import load_store
 from router.api.heads import RequestIds
 from router.api.http import DataPlane
 from router.api.listener import Listener
+from router.config.load import read_stream_key
 from router.config.settings import Settings
 from router.service.clock import SystemClock
 from router.telemetry.metrics import Metrics
@@ -76,7 +77,7 @@ class RouterReplica:
     async def _start(self, settings: Settings, specs: Any) -> None:
         clock = SystemClock()
         state = router_state(settings, specs, LoopTimers(self._loop), clock, self._metrics)
-        key = Path(self._args.key_file).read_bytes().strip()
+        key = read_stream_key(Path(self._args.key_file))
         self._links = FleetLinks(state.queues, state.fleet, key, clock.now_s, self._loop)
         state.handler.dispatcher = self._links
         self._state = state

@@ -17,6 +17,8 @@ from typing import Any
 
 import click
 
+from deployments.environments import EnvironmentProblem
+from deployments.placement import PlacementError
 from models.repository import load_store
 from router.config.load import load, tenants_yaml
 from router.config.settings import Settings
@@ -44,14 +46,19 @@ def serve(config: Path, state: Path) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     say("starting Ray")
-    from deployments import app, cluster  # Ray takes a second to import: after the checks, and said so
+    from deployments import cluster  # sets Ray's environment, so before all that imports Ray
 
-    paths = app.default_paths(settings, state)
+    from deployments import app  # isort: skip
+
+    try:
+        applications = app.applications(settings, app.default_paths(settings, state))
+    except (EnvironmentProblem, PlacementError) as error:
+        say(str(error))
+        return 2
     with cluster.local_cluster():
         signal.signal(signal.SIGINT, lambda *_: stop.set())
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         say(f"starting {len(settings.pools)} pools and {settings.server.routers} router")
-        applications = app.applications(settings, paths)
         cluster.deploy(applications)
         names = [application["name"] for application in applications]
         cluster.wait_settled(names, START_TIMEOUT_S, _show_status)
@@ -132,9 +139,11 @@ def explained(answer: dict[str, Any]) -> str:
 
 def post_json(url: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
     """POST and decode; (status, answer). Raises click.ClickException where nothing answers."""
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json", **headers})
+    if not url.startswith(("http://", "https://")):
+        raise click.ClickException(f"{url}: an http:// or https:// URL is needed")
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json", **headers})  # noqa: S310  (checked above)
     try:
-        with urllib.request.urlopen(request, timeout=10) as reply:
+        with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310  (as above)
             return reply.status, json.loads(reply.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read() or b"{}")

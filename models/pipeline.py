@@ -13,6 +13,9 @@ from models.repository import RepositoryError, read_tokenizer
 from models.spec import ModelSpec
 from models.tensors import Arrays, TensorError
 
+MAX_TEXT_BYTES = 64 * 1024
+"""Of one sentence. A tokenizer reads all of a text before it cuts it: about a second per megabyte of its lane's time."""
+
 _COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 """Graph input to the attribute of an Encoding that fills it."""
 
@@ -48,6 +51,8 @@ class TextPipeline:
         return arrays
 
     def _encode(self, index: int, text: bytes) -> Encoding:
+        if len(text) > MAX_TEXT_BYTES:
+            raise TensorError("too_large", f"{self._name}[{index}]: {len(text)} bytes, at most {MAX_TEXT_BYTES}")
         try:
             return self._tokenizer.encode(text.decode())
         except UnicodeDecodeError as error:

@@ -51,7 +51,7 @@ class TensorError(ValueError):
 
 def datatype_of(array: np.ndarray) -> str:
     """Open Inference Protocol name of an array's dtype, or numpy's own name where the protocol has none."""
-    return _NAMES.get(array.dtype, str(array.dtype))
+    return _NAMES.get(array.dtype) or str(array.dtype)
 
 
 def check(accepted: tuple[tuple[TensorSpec, ...], ...], arrays: Mapping[str, np.ndarray]) -> int:

@@ -29,14 +29,21 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).parent / "results"
 CONNECTIONS = [1, 32, 128]
 WARM_UP_S = 3
-DEFAULT = ["ray-default", "ray-asgi-x1", "mosec-b32-x1", "pointsman-preferred", "pointsman-equal"]
+DEFAULT = [
+    "ray-default",
+    "ray-batched-x1",
+    "mosec-b16-x1",
+    "mosec-b8-x2",
+    "pointsman-preferred",
+    "pointsman-equal",
+]
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.http.run", description=__doc__)
     parser.add_argument("--model", type=Path, default=ROOT / "build/models/mlp/1/model.onnx")
-    parser.add_argument("--seconds", type=int, default=8, help="length of one wrk run")
+    parser.add_argument("--seconds", type=int, default=6, help="length of one wrk run")
     parser.add_argument("--rounds", type=int, default=2, help="how often every system is started and measured")
     parser.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS)
     parser.add_argument("--only", default=",".join(DEFAULT), help="systems, comma separated; see --list")

@@ -80,11 +80,12 @@ def peers() -> dict[str, System]:
 
 
 def pointsman(kind: str, config: Path, key: str) -> System:
-    """This router on its own fleet file, with a tenant's key and a deadline on every request."""
+    """This router on its own fleet file, its state beside it, with a tenant's key and a deadline on every request."""
+    start = [PYTHON, "-c", "from deployments.cli import main; main()", "serve"]
     return System(
         f"pointsman-{kind}",
         "pointsman",
-        [PYTHON, "-c", "from deployments.cli import main; main()", "serve", "--config", str(config)],
+        [*start, "--config", str(config), "--state", str(config.parent / f"state-{kind}")],
         {"preferred": "three pools, one preferred", "equal": "three equal pools"}[kind],
         port=8000,
         headers={"Authorization": f"Bearer {key}", "x-pointsman-timeout": "1s"},

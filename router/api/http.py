@@ -72,8 +72,9 @@ class InferCycle:
         parts.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
         parts.append(reply.body)
         protocol.transport.write(b"".join(parts))
+        self.exchange = None  # it refers back to this cycle: without this only the garbage collector would free both
         if keep_alive:
-            protocol.on_response_complete()
+            protocol.after_reply()
         elif self.more_body:
             protocol.linger()
         else:
@@ -96,12 +97,26 @@ class InferProtocol(HttpToolsProtocol):
     plane: DataPlane
     _infer: InferCycle | None = None
     """The last inference request of the connection; `cycle` may already be one pipelined behind it."""
+    idle_since_s = 0.0
+    """Loop time of the last reply, or of the connection's start. One sweep closes what is idle for too long; a timer
+    armed and cancelled around every request would cost more than all of its headers."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected."""
+        super().connection_made(transport)
+        self.idle_since_s = self.loop.time()
+
+    def on_message_begin(self) -> None:
+        """A request begins; what only the ASGI path needs is made there."""
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
 
     def on_headers_complete(self) -> None:
         """Route an inference POST to the handler, everything else to uvicorn."""
         busy = self.cycle is not None and not self.cycle.response_complete
         if busy or self.parser.get_method() != b"POST" or (target := infer_path(self.url)) is None:
-            super().on_headers_complete()
+            self._to_asgi()
             return
         plane = self.plane
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
@@ -151,6 +166,24 @@ class InferProtocol(HttpToolsProtocol):
             if cycle.exchange is not None:
                 cycle.exchange.cancel()
         super().connection_lost(exc)
+
+    def after_reply(self) -> None:
+        """The connection is free for its next request, which may be waiting already."""
+        if self.pipeline:
+            self.on_response_complete()
+        else:
+            self.idle_since_s = self.loop.time()
+
+    def is_idle(self) -> bool:
+        """No request is under way, not even a part of one."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _to_asgi(self) -> None:
+        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expect
+        self.headers.extend(headers)  # the scope refers to this very list
+        super().on_headers_complete()
 
     def linger(self) -> None:
         """Read and drop what the client still sends, for a while, then close."""

@@ -7,15 +7,15 @@ import socket
 from typing import cast
 
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from router.api.asgi import data_app
-from router.api.http import DataPlane, protocol_class
+from router.api.http import DataPlane, InferProtocol, protocol_class
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
 POLL_S = 0.02
+SWEEP_S = 5.0
 
 
 class Listener:
@@ -37,6 +37,7 @@ class Listener:
             timeout_keep_alive=KEEP_ALIVE_S,
         )
         self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
 
     async def open(self, host: str, port: int) -> tuple[str, int]:
         """Listen, sharing the port with other router replicas of the node. Returns the address."""
@@ -55,6 +56,7 @@ class Listener:
         except OSError:
             sock.close()
             raise
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep_forever())
         address = self._server.sockets[0].getsockname()
         return str(address[0]), int(address[1])
 
@@ -78,12 +80,24 @@ class Listener:
             if not self._state.connections:
                 break
             await asyncio.sleep(POLL_S)
-        for connection in list(self._state.connections):
-            cast(HttpToolsProtocol, connection).shutdown()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in self._connections():
+            connection.shutdown()
         await asyncio.sleep(0)
 
+    async def _sweep_forever(self) -> None:
+        """Close what has been idle for too long, or has never sent a whole request head."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            before_s = loop.time() - KEEP_ALIVE_S
+            for connection in self._connections():
+                if connection.is_idle() and connection.idle_since_s < before_s:
+                    connection.transport.close()
+
+    def _connections(self) -> list[InferProtocol]:
+        return [cast(InferProtocol, connection) for connection in self._state.connections]
+
     def _busy(self) -> bool:
-        return any(
-            (cycle := cast(HttpToolsProtocol, c).cycle) is not None and not cycle.response_complete
-            for c in self._state.connections
-        )
+        return any(not connection.is_idle() for connection in self._connections())

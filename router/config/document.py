@@ -17,6 +17,8 @@ MAX_NODES = 200_000
 """Values after aliases are followed."""
 MAX_DEPTH = 32
 _LAST_STEP = re.compile(r"(\.[^.\[]*|\[\d+\]|^[^.\[]*)$")
+_NOT_TEXT = re.compile("[\0\ud800-\udfff]")
+"""What escapes in quotes can make: NUL and halves of characters, which no file name and no JSON takes."""
 _SCALARS: dict[str, Callable[[str], object]] = {
     "tag:yaml.org,2002:str": str,
     "tag:yaml.org,2002:int": int,
@@ -24,7 +26,10 @@ _SCALARS: dict[str, Callable[[str], object]] = {
     "tag:yaml.org,2002:bool": lambda text: text.lower() == "true",
     "tag:yaml.org,2002:null": lambda _: None,
 }
-_TAGS = _SCALARS.keys() | {"tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"}
+_TAGS: dict[type[yaml.Node], set[str]] = {
+    yaml.SequenceNode: {"tag:yaml.org,2002:seq"},
+    yaml.MappingNode: {"tag:yaml.org,2002:map"},
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -96,9 +101,8 @@ class _Reader:
         self._nodes += 1
         if self._nodes > MAX_NODES or depth > MAX_DEPTH:
             raise ConfigError([Problem(self._file, line, path, "is nested too deep or repeats itself too often")])
-        if node.tag not in _TAGS:
-            self.problems.append(Problem(self._file, line, path, f"has a tag that is not allowed: {node.tag}"))
-            return None
+        if node.tag not in _TAGS.get(type(node), _SCALARS.keys()):
+            return self._refuse(node, path, f"has a tag that is not allowed: {node.tag}")
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
@@ -108,25 +112,26 @@ class _Reader:
     def _mapping(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, object]:
         found: dict[str, object] = {}
         for key, item in node.value:
-            line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode):
-                self.problems.append(Problem(self._file, line, path, "has a key that is not text"))
+            if not isinstance(key, yaml.ScalarNode) or _NOT_TEXT.search(key.value):
+                self._refuse(key, path, "has a key that is not text")
                 continue
             name = key.value
             below = f"{path}.{name}" if path else name
             if name in found:
-                self.problems.append(
-                    Problem(self._file, line, below, f"is given twice, first at line {self.lines[below]}")
-                )
+                self._refuse(key, below, f"is given twice, first at line {self.lines[below]}")
                 continue
-            self.lines[below] = line
+            self.lines[below] = key.start_mark.line + 1
             found[name] = self.value(item, below, depth + 1)
         return found
 
     def _scalar(self, node: yaml.Node, path: str) -> object:
+        if _NOT_TEXT.search(node.value):
+            return self._refuse(node, path, "holds a character that is not text")
         try:
             return _SCALARS[node.tag](node.value)
-        except (KeyError, ValueError):
-            line = node.start_mark.line + 1
-            self.problems.append(Problem(self._file, line, path, "does not match its tag"))
-            return None
+        except ValueError:
+            return self._refuse(node, path, "does not match its tag")
+
+    def _refuse(self, node: yaml.Node, path: str, message: str) -> object:
+        self.problems.append(Problem(self._file, node.start_mark.line + 1, path, message))
+        return None

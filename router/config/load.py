@@ -5,6 +5,7 @@ Either the whole configuration is sound and comes back as settings, or ConfigErr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
@@ -33,7 +34,7 @@ def load(
     more: Draft[TenantsFile] | None = None
     if fleet.value.tenants_file is not None:
         tenants_path = path.parent / fleet.value.tenants_file
-        if tenants_path.exists():
+        if os.path.exists(tenants_path):  # Path.exists raises on a name that is too long
             more = read(parse(_text(tenants_path), str(tenants_path)), TenantsFile)
         elif not tenants_file_may_be_absent:
             fleet.fault("tenants_file", f"there is no file {tenants_path}")

@@ -73,7 +73,7 @@ Expr = Annotated[str, Field(min_length=1, max_length=MAX_EXPRESSION_CHARS)]
 Labels = dict[Text, Text]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**40)]
 Host = Annotated[str, Field(min_length=1, max_length=255)]
 
 
@@ -108,8 +108,8 @@ class Accelerator(Strict):
 class Replicas(Strict):
     """How many replicas a pool may have. It may start with none, but not end there."""
 
-    min: int
-    max: int
+    min: Annotated[int, Field(le=10_000)]
+    max: Annotated[int, Field(le=10_000)]
 
     @model_validator(mode="after")
     def _possible(self) -> Replicas:
@@ -129,7 +129,7 @@ class Backend(Strict):
     provider: Name | None = None
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     time_scale: Positive | None = None
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
     profile: Text | None = None
 
 

@@ -1,6 +1,6 @@
 """A real fleet for a test: `pointsman serve` as a process of its own, its ports, keys, metrics and processes.
 
-Starts and stops, and finds what belongs to it; asserts only that nothing of it is left. Knows nothing of what tests ask.
+Starts and stops, and finds what belongs to it; asserts only that nothing of it is left.
 """
 
 from __future__ import annotations

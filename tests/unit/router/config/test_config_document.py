@@ -49,6 +49,9 @@ def test_what_is_no_plain_data_is_refused():
     ) == "f.yaml:1: a: has a tag that is not allowed: " + ("tag:yaml.org,2002:python/object/apply:os.system")
     assert refused("? [a]\n: 1\n") == "f.yaml:1: has a key that is not text"
     assert refused("a: !!int [1]\n") == "f.yaml:1: a: has a tag that is not allowed: tag:yaml.org,2002:int"
+    assert refused('a: "x\\0"\n') == "f.yaml:1: a: holds a character that is not text"
+    assert refused('a: "\\ud800"\n') == "f.yaml:1: a: holds a character that is not text"
+    assert refused('"\\ud800": 1\n') == "f.yaml:1: has a key that is not text"
     assert refused("a: !!int x\n") == "f.yaml:1: a: does not match its tag"
     assert refused("a: !!set {x: }\n").startswith("f.yaml:1: a: has a tag that is not allowed")
 
