@@ -81,7 +81,7 @@ $(VENV)/.bench: $(LOCKS)/bench.txt $(VENV)/.dev
 $(VENV)/.providers: $(LOCKS)/openvino.txt $(VENV)/.serve
 	@echo "asking ONNX Runtime what the execution providers need on this machine"
 	@need=$$($(BIN)/python -c 'from deployments.environments import needed; print(needed("openvino") or "")') && \
-		for name in $$need; do $(MAKE) --no-print-directory env-$$name || exit 1; done
+		for name in $$need; do $(MAKE) --silent --no-print-directory env-$$name || exit 1; done
 	@touch $@
 
 .venv-openvino/.ready: $(LOCKS)/openvino.txt pyproject.toml | $(UV)

@@ -13,12 +13,15 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
 # Ray starts workers at nice 15, which suits batch jobs: whatever else the machine does would come before requests.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# One machine needs no address but loopback; by default every Ray process listens on all interfaces.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 import ray
 from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
+LOOPBACK = "127.0.0.1"
 POLL_S = 0.1
 MIN_CPUS = 4
 """Ray's CPUs are scheduling tokens; Serve's controller and build tasks take some of them for a moment."""
@@ -30,6 +33,7 @@ def local_cluster() -> Iterator[None]:
     ray.init(
         address="local",
         include_dashboard=False,
+        _node_ip_address=LOOPBACK,
         num_cpus=max(MIN_CPUS, os.cpu_count() or 1),
         log_to_driver=False,
         configure_logging=False,

@@ -16,6 +16,7 @@ from deployments.backends import registry
 from deployments.backends.base import Backend, Placement
 from deployments.lane import Lane
 from deployments.logs import to_serve_log
+from deployments.loopback import confine_replica
 from deployments.replica_server import ReplicaIdentity, ReplicaServer
 from models import tensors
 from models.pipeline import TextPipeline
@@ -57,6 +58,7 @@ class PoolReplica:
     async def __init__(self, args: dict[str, object]) -> None:
         self._args = msgspec.convert(args, PoolArgs)
         to_serve_log()
+        confine_replica()
         loop = asyncio.get_running_loop()
         loaded = [await loop.run_in_executor(None, self._load, name) for name in self._args.models]
         grants = []

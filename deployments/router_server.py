@@ -16,6 +16,7 @@ import msgspec
 
 from deployments.dispatch import FleetLinks
 from deployments.logs import to_serve_log
+from deployments.loopback import confine_replica
 from deployments.members import Members
 from deployments.membership import watch
 from deployments.metrics_process import MetricsProcess
@@ -56,6 +57,7 @@ class RouterReplica:
     async def __init__(self, args: dict[str, object]) -> None:
         self._args = msgspec.convert(args, RouterArgs)
         to_serve_log()
+        confine_replica()
         self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []
         self._handles: list[Any] = []

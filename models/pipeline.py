@@ -14,7 +14,7 @@ from models.spec import ModelSpec
 from models.tensors import Arrays, TensorError
 
 MAX_TEXT_BYTES = 64 * 1024
-"""Of one sentence. A tokenizer reads all of a text before it cuts it: about a second per megabyte of its lane's time."""
+"""Of one sentence. A tokenizer reads a whole text before it cuts it: about a second per megabyte of its lane's time."""
 
 _COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 """Graph input to the attribute of an Encoding that fills it."""

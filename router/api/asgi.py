@@ -17,10 +17,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from router.api.heads import BadHead, read_head
+from router.api.heads import read_head, request_id
 from router.api.http import DataPlane
 from router.core.errors import RequestError, RouterError
 from router.protocol import oip
+from router.service.handler import MAX_QUOTED
 from router.service.head import Head
 from router.service.reply import Reply, failed
 
@@ -55,10 +56,11 @@ def data_app(plane: DataPlane) -> Starlette:
     handlers: Mapping[Any, Any] = {
         HTTPException: endpoints.http_error,
         RouterError: endpoints.router_error,
-        BadHead: endpoints.bad_head,
         Exception: endpoints.internal_error,
     }
-    return Starlette(routes=routes, exception_handlers=handlers)
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    return app
 
 
 class Endpoints:
@@ -113,8 +115,12 @@ class Endpoints:
 
     async def infer(self, request: Request) -> Response:
         """Inference of a request that was pipelined behind another one on its connection."""
-        head = self._head(request)
-        body = await _bounded_body(request, self._plane.max_body_bytes)
+        head = Head("", "", request_id(request.scope["headers"], self._plane.request_ids))
+        try:
+            head = self._head(request)
+            body = await _bounded_body(request, self._plane.max_body_bytes)
+        except RouterError as error:
+            return _response(self._plane.handler.refused(head, error))
         answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         exchange = self._plane.handler.start(head, body, answered.set_result)
         try:
@@ -131,23 +137,21 @@ class Endpoints:
     async def http_error(self, request: Request, error: HTTPException) -> Response:
         """No such path or method."""
         reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "malformed")
-        return self._problem(request, reason, f"{request.method} {request.url.path}: {error.detail}")
+        detail = f"{request.method} {request.url.path[:MAX_QUOTED]!r}: {error.detail}"
+        return self._problem(request, RouterError(reason, detail), error.headers)
 
     async def router_error(self, request: Request, error: RouterError) -> Response:
         """An error of the router's own tree."""
-        return self._problem(request, error.reason, error.detail)
-
-    async def bad_head(self, request: Request, error: BadHead) -> Response:
-        """A header that cannot be acted on."""
-        return self._problem(request, error.reason, str(error))
+        return self._problem(request, error)
 
     async def internal_error(self, request: Request, error: Exception) -> Response:
         """A fault of ours: the client learns that, the log learns what."""
-        return self._problem(request, "internal", "internal error; the router's log has the details")
+        return self._problem(request, RouterError("internal", "internal error; the router's log has the details"))
 
-    def _problem(self, request: Request, reason: str, detail: str) -> Response:
-        reply = failed(RouterError(reason, detail), self._plane.request_ids.new())
-        return _response(reply)
+    def _problem(self, request: Request, error: RouterError, more: Mapping[str, str] | None = None) -> Response:
+        response = _response(failed(error, request_id(request.scope["headers"], self._plane.request_ids)))
+        response.headers.update(more or {})
+        return response
 
 
 def _response(reply: Reply) -> Response:

@@ -7,8 +7,10 @@ fooled, and the request is refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from urllib.parse import unquote
 
+from router.core.errors import RequestError
 from router.service.head import Head
 
 _PREFIX = b"/v2/models/"
@@ -26,12 +28,8 @@ _FIELDS = {
 }
 
 
-class BadHead(Exception):
-    """A request line or header that cannot be acted on; `reason` is one of problem.py."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
+class BadHead(RequestError):
+    """A request line or header that cannot be acted on."""
 
 
 class RequestIds:
@@ -65,7 +63,7 @@ def infer_path(url: bytes) -> tuple[str, str] | None:
 def read_head(target: tuple[str, str], headers: list[tuple[bytes, bytes]], ids: RequestIds) -> tuple[Head, int]:
     """The head of an inference request and its declared length (0 where the body is chunked). Raises BadHead."""
     if len(headers) > MAX_HEADERS:
-        raise BadHead("malformed", f"more than {MAX_HEADERS} headers")
+        raise BadHead("headers_too_large", f"more than {MAX_HEADERS} headers")
     found: dict[str, str] = {}
     length = 0
     for name, value in headers:
@@ -85,6 +83,12 @@ def read_head(target: tuple[str, str], headers: list[tuple[bytes, bytes]], ids: 
     if "request_id" not in found:
         found["request_id"] = ids.new()
     return Head(target[0], target[1], **found), length
+
+
+def request_id(headers: Iterable[tuple[bytes, bytes]], ids: RequestIds) -> str:
+    """The client's id where it sent a good one, else a new one: for what is refused whatever its headers say."""
+    given = [value for name, value in headers if name == b"x-request-id"]
+    return given[0].decode() if len(given) == 1 and _REQUEST_ID.match(given[0]) else ids.new()
 
 
 def _value(name: bytes, value: bytes) -> str:

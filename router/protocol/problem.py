@@ -32,6 +32,7 @@ PROBLEMS: dict[str, Problem] = {
     "too_large": Problem(413, "The request is too large"),
     "unsupported_media_type": Problem(415, "Unsupported media type"),
     "shape_mismatch": Problem(422, "The tensors do not fit the model"),
+    "headers_too_large": Problem(431, "The headers are too large"),
     # Nothing ran.
     "saturated": Problem(429, "All eligible pools are full", waiting_helps=True),
     "quota_exceeded": Problem(429, "The tenant's quota is spent", waiting_helps=True),

@@ -5,21 +5,29 @@ Owns no request; exchange.py does. A reload replaces what it holds between two r
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import msgspec
 
 from models.spec import ModelSpec
-from router.core.errors import RequestError
+from router.core.errors import RequestError, RouterError
 from router.core.facts import TenantFacts
 from router.core.record import RequestRecord
 from router.core.request import RequestFacts
 from router.policy.credentials import Credentials
 from router.policy.table import PolicyTable
+from router.protocol.problem import problem
 from router.service.cycle import Cycle
 from router.service.exchange import Exchange, OnEnd
 from router.service.head import Head, ModelDefaults, RequestTimes
 from router.service.ports import Clock, Dispatcher, NoDispatcher, RecordHook, Timers
+from router.service.reply import Reply, failed
+
+log = logging.getLogger("pointsman.request")
+
+MAX_QUOTED = 128
+"""Characters of a client's own words that an error repeats."""
 
 
 class Handler(msgspec.Struct):
@@ -48,6 +56,15 @@ class Handler(msgspec.Struct):
         exchange.run(body)
         return exchange
 
+    def refused(self, head: Head, error: RouterError) -> Reply:
+        """The reply to a request refused before it was whole; it is recorded as every end of a request is."""
+        tenant = self.credentials.authenticate(head.credential)
+        model = head.model if tenant and head.model in self.specs else ""
+        status = problem(error.reason).status
+        self.record(RequestRecord(head.request_id, tenant.id if tenant else "", model, error.reason, status))
+        log.info("request %s: %s: %s", head.request_id, error.reason, error.detail)
+        return failed(error, head.request_id)
+
     def ended(self, record: RequestRecord) -> None:
         """An exchange has ended."""
         self.open_exchanges -= 1
@@ -72,8 +89,9 @@ class Handler(msgspec.Struct):
             spec = versions.get(head.version) if head.version else next(iter(versions.values()))
             if spec is not None:
                 return spec
-        version = f" version '{head.version}'" if head.version else ""
-        raise RequestError("model_not_found", f"Request for unknown model: '{head.model}'{version} is not found")
+        version = f" version {head.version[:MAX_QUOTED]!r}" if head.version else ""
+        asked = f"{head.model[:MAX_QUOTED]!r}{version}"
+        raise RequestError("model_not_found", f"Request for unknown model: {asked} is not found")
 
     def facts(
         self, head: Head, tenant: TenantFacts, times: RequestTimes, rows: int, nbytes: int, arrived_s: float
