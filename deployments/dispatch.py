@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 
 from deployments.link_router import RouterEnd
 from router.protocol.link import PROTOCOL_VERSION, Answer, Item, Load, Welcome
@@ -38,6 +38,7 @@ class PoolLinks:
         self.draining: set[str] = set()
         self.open: dict[int, Entry] = {}
         self.wanted: dict[str, tuple[str, int]] = {}
+        self.connecting: set[str] = set()
 
     def send(self, entry: Entry) -> None:
         """Hand an entry that has a replica to its stream."""
@@ -128,14 +129,25 @@ class FleetLinks:
         if links is None or self._closed:
             return
         links.wanted = dict(members)
-        for replica, address in members.items():
-            if replica not in links.streams:
-                self._spawn(self._connect(links, replica, address))
+        for replica in members:
+            self._want(links, replica)
 
-    def _spawn(self, coroutine: object) -> None:
-        task = self._loop.create_task(coroutine)  # type: ignore[arg-type]
+    def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
+        task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _want(self, links: PoolLinks, replica: str) -> None:
+        """Have a stream to this replica, by one task at a time."""
+        if not self._closed and replica not in links.streams and replica not in links.connecting:
+            links.connecting.add(replica)
+            self._spawn(self._keep_trying(links, replica, links.wanted[replica]))
+
+    async def _keep_trying(self, links: PoolLinks, replica: str, address: tuple[str, int]) -> None:
+        try:
+            await self._connect(links, replica, address)
+        finally:
+            links.connecting.discard(replica)
 
     async def _connect(self, links: PoolLinks, replica: str, address: tuple[str, int]) -> None:
         delay_s = RECONNECT_DELAY_S
@@ -205,8 +217,8 @@ class FleetLinks:
             del links.open[entry.key]
             links.finish(entry, lost(entry, f"the replica was lost: {why}", dispatched=True))
         self._return_waiting(links, "the pool has no replica left")
-        if (address := links.wanted.get(replica)) and not self._closed:
-            self._spawn(self._connect(links, replica, address))
+        if replica in links.wanted:
+            self._want(links, replica)
 
     def _return_waiting(self, links: PoolLinks, detail: str) -> None:
         if links.usable:

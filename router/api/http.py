@@ -11,16 +11,18 @@ import asyncio
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from router.api.heads import BadHead, RequestIds, infer_path, read_head
+from router.api.heads import BadHead, RequestIds, infer_path, read_head, request_id
 from router.core.errors import RequestError
 from router.service.exchange import Exchange
 from router.service.handler import Handler
 from router.service.head import Head
-from router.service.reply import Reply, failed
+from router.service.reply import Reply
 
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+MAX_HEAD_BYTES = 64 * 1024
 LINGER_S = 2.0
 """How long the rest of a refused body is read and thrown away, so that the client sees the reply, not a reset."""
 
@@ -62,7 +64,7 @@ class InferCycle:
         """Write status, headers and body at once and give the connection back."""
         if self.response_complete or self.disconnected:
             return
-        self.response_complete = True
+        self.response_complete = not self.more_body  # a refused request keeps its connection: nothing is read behind it
         protocol = self.protocol
         parts = [STATUS_LINES[reply.status]]
         for name, value in reply.headers:
@@ -91,6 +93,17 @@ class _NoEvent:
 _NO_EVENT = _NoEvent()
 
 
+class _Deaf:
+    """Stands where the parser was on a connection that is read no further."""
+
+    def feed_data(self, data: bytes) -> None:
+        """Drop it."""
+
+
+_DEAF: Any = _Deaf()
+_OFFER = frozenset({b"connection", b"upgrade", b"http2-settings"})
+
+
 class InferProtocol(HttpToolsProtocol):
     """One connection of the data listener."""
 
@@ -100,11 +113,29 @@ class InferProtocol(HttpToolsProtocol):
     idle_since_s = 0.0
     """Loop time of the last reply, or of the connection's start. One sweep closes what is idle for too long; a timer
     armed and cancelled around every request would cost more than all of its headers."""
+    _head_bytes = 0
+    """Received since the parser last gave a head or a part of a body; a read may hold more than that."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
         self.idle_since_s = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came. What can never be a request is answered once and read no further."""
+        self._unset_keepalive_if_required()
+        self._head_bytes += len(data)
+        while data:
+            try:
+                self.parser.feed_data(data)
+                break
+            except httptools.HttpParserUpgrade as offer:
+                data = self._without_offer(data[offer.args[0] :])
+            except httptools.HttpParserError:
+                self._refuse_bytes("malformed", "what came is not HTTP/1.1")
+                break
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse_bytes("headers_too_large", f"the request line and headers are over {MAX_HEAD_BYTES} bytes")
 
     def on_message_begin(self) -> None:
         """A request begins; what only the ASGI path needs is made there."""
@@ -114,6 +145,9 @@ class InferProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Route an inference POST to the handler, everything else to uvicorn."""
+        self._head_bytes = 0
+        if self.parser.should_upgrade():
+            return
         busy = self.cycle is not None and not self.cycle.response_complete
         if busy or self.parser.get_method() != b"POST" or (target := infer_path(self.url)) is None:
             self._to_asgi()
@@ -123,8 +157,8 @@ class InferProtocol(HttpToolsProtocol):
         try:
             head, length = read_head(target, self.headers, plane.request_ids)
         except BadHead as error:
-            cycle = self._begin(Head(target[0], target[1], plane.request_ids.new()), keep_alive)
-            self._refuse(cycle, error.reason, str(error))
+            head = Head(target[0], target[1], request_id(self.headers, plane.request_ids))
+            self._refuse(self._begin(head, keep_alive), error.reason, error.detail)
             return
         cycle = self._begin(head, keep_alive)
         if length > plane.max_body_bytes:
@@ -134,6 +168,7 @@ class InferProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Collect the body of an inference request, up to the limit."""
+        self._head_bytes = 0
         cycle: Any = self.cycle
         if type(cycle) is not InferCycle:
             super().on_body(body)
@@ -148,6 +183,8 @@ class InferProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request is whole: start the exchange."""
         cycle: Any = self.cycle
+        if self.parser.should_upgrade():
+            return
         if type(cycle) is not InferCycle:
             super().on_message_complete()
             return
@@ -186,7 +223,9 @@ class InferProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def linger(self) -> None:
-        """Read and drop what the client still sends, for a while, then close."""
+        """Say that nothing more will come, read and drop what the client still sends, for a while, then close."""
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.abort)
 
     def _begin(self, head: Head, keep_alive: bool) -> InferCycle:
@@ -197,7 +236,35 @@ class InferProtocol(HttpToolsProtocol):
     def _refuse(self, cycle: InferCycle, reason: str, detail: str) -> None:
         """Answer before the body was read; the connection cannot be used again."""
         cycle.refused = True
-        cycle.reply(failed(RequestError(reason, detail), cycle.head.request_id))
+        cycle.reply(self.plane.handler.refused(cycle.head, RequestError(reason, detail)))
+
+    def _refuse_bytes(self, reason: str, detail: str) -> None:
+        """Answer what never became a request. Behind one still under way it would pass for that one's answer."""
+        if self.parser is _DEAF or self.transport.is_closing():
+            return
+        self.parser = _DEAF
+        cycle: Any = self.cycle
+        if self.is_idle():
+            cycle = self._begin(Head("", "", self.plane.request_ids.new()), False)
+        if type(cycle) is not InferCycle or not cycle.more_body:
+            self.transport.close()
+        elif not cycle.refused:
+            self._refuse(cycle, reason, detail)
+
+    def _without_offer(self, rest: bytes) -> bytes:
+        """An offer to upgrade is declined as HTTP has it, by answering in HTTP/1.1. Returns the bytes to go on with.
+
+        The parser reads neither the body behind an offer nor anything after it, so a new one reads the head again
+        without the offer. Java's client offers HTTP/2 with every first request of a connection.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse_bytes("malformed", "CONNECT is not served")
+            return b""
+        lines = [b"%s %s HTTP/1.1" % (method, self.url)]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] not in _OFFER]
+        self.parser = httptools.HttpRequestParser(self)
+        return b"\r\n".join([*lines, b"", rest])
 
 
 def protocol_class(plane: DataPlane) -> type[asyncio.Protocol]:

@@ -280,7 +280,6 @@ def _limits(fleet: Fleet) -> LimitSettings:
     return LimitSettings(
         limits.queue_items_per_pool,
         limits.queue_bytes_per_pool,
-        limits.max_rows,
         limits.max_elements,
         limits.max_deadline,
     )

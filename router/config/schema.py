@@ -241,7 +241,6 @@ class Limits(Strict):
 
     queue_items_per_pool: Count = 1024
     queue_bytes_per_pool: Count = 64 * 1024 * 1024
-    max_rows: Count = 1024
     max_elements: Count = 4 * 1024 * 1024
     max_deadline: Duration = 60.0
 

@@ -60,8 +60,6 @@ class LimitSettings(msgspec.Struct, frozen=True):
 
     queue_items_per_pool: int
     queue_bytes_per_pool: int
-    max_rows: int
-    """Rows of one request."""
     max_elements: int
     """Tensor elements of one request."""
     max_deadline_s: float

@@ -135,10 +135,12 @@ def test_a_tenants_file_adds_keys_and_tenants(tmp_path):
 
 def test_the_local_example_loads_and_means_what_it_says(tmp_path):
     """One tenant gets Ascend only, batch work stays off trial pools, before and after keys are made."""
-    shutil.copy(EXAMPLES / "fleet-local.yaml", tmp_path)
-    path, models = tmp_path / "fleet-local.yaml", {"minilm": ("1",), "mlp": ("1",)}
+    (tmp_path / "examples").mkdir()
+    shutil.copy(EXAMPLES / "fleet-local.yaml", tmp_path / "examples")
+    path, models = tmp_path / "examples" / "fleet-local.yaml", {"minilm": ("1",), "mlp": ("1",)}
     settings = load(path, models, tenants_file_may_be_absent=True)
     assert [tenant.key_digests for tenant in settings.tenants] == [(), ()]
+    Path(settings.tenants_file).parent.mkdir(exist_ok=True)
     Path(settings.tenants_file).write_text(tenants_yaml({tenant.id: digest(tenant.id) for tenant in settings.tenants}))
     settings = load(path, models)
     table = policy_table(settings, models)
