@@ -149,13 +149,14 @@ def restart(name: str, config: Path, state: Path) -> None:
 
 
 @main.command()
-def status() -> None:
+@state_option
+def status(state: Path) -> None:
     """The running fleet as its router sees it.
 
     \b
     pointsman status
     """
-    click.echo(serving.status())
+    click.echo(serving.status(state))
 
 
 class _config_errors:

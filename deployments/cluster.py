@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -23,14 +25,19 @@ from ray.serve.schema import ServeDeploySchema
 
 LOOPBACK = "127.0.0.1"
 POLL_S = 0.1
+CONNECT_TIMEOUT_S = 2.0
 MIN_CPUS = 4
 """Ray's CPUs are scheduling tokens; Serve's controller and build tasks take some of them for a moment."""
 
 
+class NoCluster(Exception):
+    """There is no cluster to connect to. The text says so in words."""
+
+
 @contextmanager
-def local_cluster() -> Iterator[None]:
-    """A Ray cluster on this machine with Serve and no proxy, gone when the block ends."""
-    ray.init(
+def local_cluster(address_file: Path) -> Iterator[None]:
+    """A Ray cluster on this machine with Serve and no proxy, gone when the block ends. Its address is in the file."""
+    context = ray.init(
         address="local",
         include_dashboard=False,
         _node_ip_address=LOOPBACK,
@@ -40,17 +47,30 @@ def local_cluster() -> Iterator[None]:
     )
     try:
         serve.start(proxy_location="Disabled")
+        address_file.parent.mkdir(parents=True, exist_ok=True)
+        address_file.write_text(context.address_info["gcs_address"])
         yield
     finally:
+        address_file.unlink(missing_ok=True)
         serve.shutdown()
         ray.shutdown()
 
 
 @contextmanager
-def running_cluster() -> Iterator[None]:
-    """The cluster that `pointsman serve` started on this machine."""
+def running_cluster(address_file: Path) -> Iterator[None]:
+    """The cluster that wrote its address there. Raises NoCluster.
+
+    Ray's own search ("auto") takes any cluster of the machine, and deploying to another one would end what runs there.
+    """
     logging.getLogger("ray").setLevel(logging.ERROR)
-    ray.init(address="auto", log_to_driver=False, configure_logging=False)
+    try:
+        address = address_file.read_text()
+        host, _, port = address.rpartition(":")
+        # Ray itself tries a dead address for minutes.
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except OSError as error:
+        raise NoCluster(f"no `pointsman serve` runs with the state folder {address_file.parents[1]}") from error
     try:
         yield
     finally:
@@ -79,14 +99,19 @@ def statuses() -> dict[str, tuple[str, str]]:
     return found
 
 
-def wait_settled(names: list[str], timeout_s: float, on_change: Callable[[str, str, str], None]) -> bool:
+def wait_settled(
+    names: list[str],
+    timeout_s: float,
+    on_change: Callable[[str, str, str], None],
+    given_up: Callable[[], bool] = lambda: False,
+) -> bool:
     """Wait until each application runs or has failed; `on_change(name, status, message)` at every change.
 
-    True if all run.
+    True if all run; False also once `given_up()`.
     """
     seen: dict[str, str] = {}
     deadline_s = time.monotonic() + timeout_s
-    while time.monotonic() < deadline_s:
+    while time.monotonic() < deadline_s and not given_up():
         now = statuses()
         for name in names:
             status, message = now.get(name, ("NOT_STARTED", ""))
@@ -96,7 +121,7 @@ def wait_settled(names: list[str], timeout_s: float, on_change: Callable[[str, s
         if all(seen[name] in {"RUNNING", "DEPLOY_FAILED", "UNHEALTHY"} for name in names):
             break
         time.sleep(POLL_S)
-    return all(status == "RUNNING" for status in seen.values())
+    return all(seen.get(name) == "RUNNING" for name in names)
 
 
 def router_state() -> dict[str, Any]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
 import signal
+import socket
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +24,15 @@ from deployments.environments import EnvironmentProblem
 from deployments.placement import PlacementError
 from models.repository import load_store
 from router.config.load import load, tenants_yaml
-from router.config.settings import Settings
+from router.config.settings import ServerSettings, Settings
 from router.policy.credentials import KEY_BYTES, digest, new_key
 
 START_TIMEOUT_S = 120.0
 READY_TIMEOUT_S = 30.0
+GENERATIONS = "generations.json"
+"""In the run folder: how often each application of the running fleet was restarted on purpose."""
+CLUSTER = "cluster"
+"""In the run folder: address of the running fleet's Ray."""
 
 
 def known_models(state: Path) -> set[str] | None:
@@ -38,10 +45,14 @@ def serve(config: Path, state: Path) -> int:
     """Start the fleet, print how to use it, wait for Ctrl-C, stop it. Returns the exit status."""
     started_s = time.monotonic()
     settings = load(config, known_models(state), tenants_file_may_be_absent=True)
+    if taken := _taken(settings.server):
+        say(f"{taken} is taken: stop what listens there, or set another port under `server:` in {config}")
+        return 2
     run = state / "run"
     keys = _local_keys(config, settings, run)
     settings = load(config, known_models(state))
     _stream_key(settings, run)
+    (run / GENERATIONS).unlink(missing_ok=True)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -55,17 +66,18 @@ def serve(config: Path, state: Path) -> int:
     except (EnvironmentProblem, PlacementError) as error:
         say(str(error))
         return 2
-    with cluster.local_cluster():
+    with cluster.local_cluster(run / CLUSTER):
         signal.signal(signal.SIGINT, lambda *_: stop.set())
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         say(f"starting {len(settings.pools)} pools and {settings.server.routers} router")
         cluster.deploy(applications)
         names = [application["name"] for application in applications]
-        cluster.wait_settled(names, START_TIMEOUT_S, _show_status)
-        _wait_listening(settings)
-        click.echo(_pool_table(settings))
-        click.echo(_how_to_use(settings, keys))
-        say(f"ready after {time.monotonic() - started_s:.1f} s; Ctrl-C stops everything")
+        cluster.wait_settled(names, START_TIMEOUT_S, _show_status, stop.is_set)
+        _wait_listening(settings, stop)
+        if not stop.is_set():
+            click.echo(_pool_table(settings))
+            click.echo(_how_to_use(settings, keys))
+            say(f"ready after {time.monotonic() - started_s:.1f} s; Ctrl-C stops everything")
         while not stop.wait(0.2):
             pass
         say("stopping")
@@ -81,10 +93,10 @@ def restart(name: str, config: Path, state: Path) -> None:
     names = {pool.facts.name for pool in settings.pools} | {app.ROUTER_APP}
     if name not in names:
         raise click.ClickException(f"nothing is called {name!r}; there are: {', '.join(sorted(names))}")
-    file = state / "run" / "generations.json"
+    file = state / "run" / GENERATIONS
     generations = json.loads(file.read_text()) if file.exists() else {}
     generations[name] = generations.get(name, 0) + 1
-    with cluster.running_cluster():
+    with _running_fleet(state):
         applications = app.applications(settings, app.default_paths(settings, state), generations)
         cluster.deploy(applications)
         file.write_text(json.dumps(generations))
@@ -93,11 +105,11 @@ def restart(name: str, config: Path, state: Path) -> None:
         cluster.wait_settled([target], START_TIMEOUT_S, _show_status)
 
 
-def status() -> str:
+def status(state: Path) -> str:
     """The fleet as a router sees it, as a table."""
     from deployments import cluster
 
-    with cluster.running_cluster():
+    with _running_fleet(state):
         pools = cluster.router_state()["pools"]
     rows = [
         (p["name"], p["accelerator"], "yes" if p["emulated"] else "", p["ready_replicas"], p["inflight"], p["capacity"])
@@ -151,6 +163,18 @@ def post_json(url: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[
         raise click.ClickException(f"{url}: {error}; is `pointsman serve` running?") from error
 
 
+@contextmanager
+def _running_fleet(state: Path) -> Iterator[None]:
+    """Connected to the Ray cluster of the `pointsman serve` with that state folder. Raises click.ClickException."""
+    from deployments import cluster
+
+    try:
+        with cluster.running_cluster(state / "run" / CLUSTER):
+            yield
+    except cluster.NoCluster as error:
+        raise click.ClickException(str(error)) from error
+
+
 def _show_status(name: str, status: str, message: str) -> None:
     if status == "RUNNING":
         say(f"{name}: running")
@@ -165,17 +189,32 @@ def _last_line(message: str) -> str:
     return (errors or lines or ["no message"])[-1]
 
 
-def _wait_listening(settings: Settings) -> None:
-    """Until a router answers and sees at least one pool, or the time is up."""
+def _wait_listening(settings: Settings, stop: threading.Event) -> None:
+    """Until a router answers and sees at least one pool, the time is up, or someone wants to stop."""
     url = f"http://{settings.server.http_host}:{settings.server.http_port}/v2/health/ready"
     deadline_s = time.monotonic() + READY_TIMEOUT_S
-    while time.monotonic() < deadline_s:
+    while time.monotonic() < deadline_s and not stop.is_set():
         try:
             with urllib.request.urlopen(url, timeout=2):
                 return
         except OSError:
             time.sleep(0.1)
-    say(f"no pool is ready after {READY_TIMEOUT_S:g} s")
+    if not stop.is_set():
+        say(f"no pool is ready after {READY_TIMEOUT_S:g} s")
+
+
+def _taken(server: ServerSettings) -> str:
+    """The first address of the fleet's own that something listens on already, "" if none.
+
+    Routers share their port, so another fleet's router would not be noticed: each would get some of the requests.
+    """
+    for host, port in ((server.http_host, server.http_port), (server.metrics_host, server.metrics_port)):
+        try:
+            socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"{host}:{port}"
+    return ""
 
 
 def _pool_table(settings: Settings) -> str:

@@ -94,7 +94,11 @@ def _matching(accepted: tuple[tuple[TensorSpec, ...], ...], arrays: Mapping[str,
     closest = max(accepted, key=lambda specs: len(arrays.keys() & {s.name for s in specs}))
     names = {s.name for s in closest}
     faults = [f"input {name} is missing" for name in sorted(names - arrays.keys())]
-    faults += [f"input {name} is unknown" for name in sorted(arrays.keys() - names)]
+    known = {s.name for specs in accepted for s in specs}
+    faults += [
+        f"input {name} " + ("does not go with the others" if name in known else "is unknown")
+        for name in sorted(arrays.keys() - names)
+    ]
     raise TensorError("malformed", f"{', '.join(faults)}; accepted: {sets}")
 
 

@@ -1,39 +1,14 @@
-"""One fleet for all tests here: the example fleet as it stands, with ports of its own and two more tenants."""
+"""One fleet for all tests here, see example.py."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
 import yaml
-from fleet import ROOT, Fleet, start_fleet
-
-from deployments import environments
-
-MAX_BODY_BYTES = 2**20
-MORE_TENANTS = [
-    {"id": "batch", "priority": "batch", "labels": {"hardware": "any"}},
-    {"id": "nobody", "labels": {"hardware": "none"}},
-]
-
-
-def openvino_runs() -> bool:
-    """Whether this machine can run the example's second provider."""
-    try:
-        name = environments.needed("openvino")
-        return name is not None and environments.runtime_env(name) is not None
-    except environments.EnvironmentProblem:
-        return False
-
-
-def example_fleet() -> str:
-    """examples/fleet-local.yaml, less what this machine cannot run, with a small limit on bodies."""
-    config = yaml.safe_load((ROOT / "examples" / "fleet-local.yaml").read_text())
-    if not openvino_runs():
-        config["pools"] = [pool for pool in config["pools"] if pool["backend"].get("provider") != "openvino"]
-    config["tenants"] += MORE_TENANTS
-    config["server"] = {"http": {"max_body_bytes": MAX_BODY_BYTES}}
-    return yaml.safe_dump(config, sort_keys=False)
+from example import example_fleet
+from fleet import Fleet, start_fleet
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +16,28 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """The example fleet, running."""
     with start_fleet(example_fleet(), tmp_path_factory.mktemp("fleet")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def pools(fleet: Fleet) -> list[str]:
+    """Names of the fleet's pools. The tenant `only-NAME` may use that one alone."""
+    return [pool["name"] for pool in yaml.safe_load(fleet.config.read_text())["pools"]]
+
+
+@pytest.fixture(scope="session")
+def client(fleet: Fleet) -> Iterator[httpx.Client]:
+    """A client of the fleet without a key."""
+    with httpx.Client(base_url=fleet.http_url, timeout=30) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def nothing_lost(fleet: Fleet) -> Iterator[None]:
+    """For a module: afterwards the same router lives on, holds no lease, and logged no fault of its own."""
+    pids = fleet.router_pids()
+    yield
+    assert fleet.router_pids() == pids
+    fleet.flushed()
+    assert fleet.metric("pointsman_inflight") == 0
+    assert fleet.metric("pointsman_requests_total", outcome="internal") == 0
+    assert "Traceback" not in fleet.log()

@@ -149,8 +149,13 @@ class Fleet:
             if sample.name == name and labels.items() <= sample.labels.items()
         }
 
+    def flushed(self) -> None:
+        """Wait until what has ended by now is in the metrics of every router that is alive."""
+        asked_s = time.monotonic() + 0.05  # a flush may be under way
+        eventually(lambda: time.monotonic() - self.metric("pointsman_telemetry_age_seconds") > asked_s)
+
     def metric(self, name: str, **labels: str) -> float:
-        """Sum of one metric's samples now that have the labels asked for. Routers flush every 0.25 s."""
+        """Sum of one metric's samples now that have the labels asked for; see `flushed`."""
         return sum(self.samples(name, **labels).values())
 
 

@@ -18,8 +18,12 @@ from dataclasses import dataclass, field
 
 import httpx
 
-MLP = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 256], "data": [round(0.01 * i, 2) for i in range(256)]}]}
-TEXT = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["the points are set for the fast line"]}]}
+MLP = {
+    "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 256], "data": [round(0.01 * i, 2) for i in range(256)]}]
+}
+TEXT = {
+    "inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["the points are set for the fast line"]}]
+}
 BODIES = {"mlp": json.dumps(MLP).encode(), "minilm": json.dumps(TEXT).encode()}
 HANG_S = 20.0
 """Far beyond any deadline in these tests: a request that takes this long hangs."""
@@ -103,7 +107,9 @@ class Load:
         async with asyncio.TaskGroup() as group:
             for number in range(keeping + fresh):
                 # A client object each: connections are not shared, so each stands for an application of its own.
-                client = httpx.AsyncClient(timeout=HANG_S, verify=False, limits=limits if number >= keeping else httpx.Limits())
+                client = httpx.AsyncClient(
+                    timeout=HANG_S, verify=False, limits=limits if number >= keeping else httpx.Limits()
+                )
                 group.create_task(self._client(client, random.Random(number)))
 
     async def _client(self, client: httpx.AsyncClient, rng: random.Random) -> None:
@@ -119,7 +125,9 @@ class Load:
 
     async def _ask(self, client: httpx.AsyncClient, model: str) -> tuple[str, str]:
         try:
-            reply = await client.post(f"{self._url}/v2/models/{model}/infer", content=BODIES[model], headers=self._headers)
+            reply = await client.post(
+                f"{self._url}/v2/models/{model}/infer", content=BODIES[model], headers=self._headers
+            )
         except httpx.HTTPError as error:
             return type(error).__name__, ""
         if reply.status_code == 200:

@@ -22,6 +22,7 @@ def test_every_reason_has_its_status():
         "too_large": 413,
         "unsupported_media_type": 415,
         "shape_mismatch": 422,
+        "headers_too_large": 431,
         "saturated": 429,
         "quota_exceeded": 429,
         "no_ready_pool": 503,
@@ -37,7 +38,7 @@ def test_every_reason_has_its_status():
 
 def test_waiting_never_helps_where_the_client_must_change_something():
     """A client that may simply wait is told so; one that must change its request is not."""
-    assert not any(row.waiting_helps for row in PROBLEMS.values() if row.status < 429)
+    assert not any(row.waiting_helps for row in PROBLEMS.values() if row.status < 429 or row.status == 431)
     assert all(PROBLEMS[reason].waiting_helps for reason in ("saturated", "quota_exceeded", "no_ready_pool"))
     assert not PROBLEMS["policy_denied"].waiting_helps
     assert not PROBLEMS["deadline_unmeetable"].waiting_helps
