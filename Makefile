@@ -43,7 +43,7 @@ models: $(VENV)/.serve ## build the bundled models that are not up to date
 	@$(BIN)/python -m models.zoo.build
 
 bench: $(VENV)/.bench models env-openvino ## this router beside its peers, one run: a table and ratios
-	@$(BIN)/python -m benchmarks.http $(ARGS)
+	@$(BIN)/python -m benchmarks.http.run $(ARGS)
 
 env-openvino: .venv-openvino/.ready ## the environment in which OpenVINO runs on a CPU that is not Intel's
 
