@@ -13,6 +13,8 @@ from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
+# What a new local cluster turns on by itself; whoever connects to one must say so, or is refused without a word.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
 # Ray starts workers at nice 15, which suits batch jobs: whatever else the machine does would come before requests.
 os.environ.setdefault("RAY_worker_niceness", "0")
 # One machine needs no address but loopback; by default every Ray process listens on all interfaces.

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 
 from deployments.link_router import RouterEnd
+from deployments.stream import PING_PERIOD_S
 from router.protocol.link import PROTOCOL_VERSION, Answer, Item, Load, Welcome
 from router.service.ports import OnAnswer
 from router.state.fleet_view import FleetView
@@ -20,7 +21,7 @@ log = logging.getLogger("pointsman.dispatch")
 CONNECT_TIMEOUT_S = 2.0
 RECONNECT_DELAY_S = 0.1
 RECONNECT_DELAY_MAX_S = 2.0
-PING_PERIOD_S = 1.0
+READY_POLL_S = 0.01
 
 
 def lost(entry: Entry, detail: str, *, dispatched: bool) -> Answer:
@@ -38,6 +39,8 @@ class PoolLinks:
         self.draining: set[str] = set()
         self.open: dict[int, Entry] = {}
         self.wanted: dict[str, tuple[str, int]] = {}
+        self.told = False
+        """Whether membership has said which replicas there are."""
         self.connecting: set[str] = set()
 
     def send(self, entry: Entry) -> None:
@@ -47,11 +50,15 @@ class PoolLinks:
 
     def finish(self, entry: Entry, answer: Answer) -> None:
         """Free the entry's credit, send what may go now, and hand the answer to its owner if he still wants it."""
-        for ready in self.queue.finished(entry):
-            self.send(ready)
+        self.release(entry)
         owner, entry.owner = entry.owner, None
         if owner is not None:
             owner(answer)  # type: ignore[operator]
+
+    def release(self, entry: Entry) -> None:
+        """Free the entry's credit and send what may go now."""
+        for ready in self.queue.finished(entry):
+            self.send(ready)
 
     @property
     def usable(self) -> bool:
@@ -79,8 +86,10 @@ class LinkTicket:
         if entry.ended:
             return
         entry.owner = None
-        if not self._pool.queue.withdraw(entry) and (stream := self._pool.streams.get(entry.replica)):
-            stream.cancel(entry.item.id)
+        pool = self._pool
+        if not pool.queue.withdraw(entry) and (stream := pool.streams.get(entry.replica)) and stream.cancel(entry):
+            del pool.open[entry.key]
+            pool.release(entry)
 
 
 class FleetLinks:
@@ -129,8 +138,18 @@ class FleetLinks:
         if links is None or self._closed:
             return
         links.wanted = dict(members)
+        links.told = True
         for replica in members:
             self._want(links, replica)
+
+    async def settle(self, timeout_s: float) -> bool:
+        """Until every replica that membership has named for every pool has a stream; False once the time is up."""
+        deadline_s = self._loop.time() + timeout_s
+        while not all(links.told and links.wanted.keys() <= links.streams.keys() for links in self._pools.values()):
+            if self._loop.time() > deadline_s:
+                return False
+            await asyncio.sleep(READY_POLL_S)
+        return True
 
     def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
         task = self._loop.create_task(coroutine)
@@ -231,10 +250,9 @@ class FleetLinks:
     async def _ping_forever(self) -> None:
         while True:
             await asyncio.sleep(PING_PERIOD_S)
-            now_s = self._clock()
             for links in self._pools.values():
                 for stream in list(links.streams.values()):
-                    stream.ping(now_s)
+                    stream.ping()
 
     async def close(self) -> None:
         """End every stream and task of this object."""

@@ -75,9 +75,13 @@ class RouterEnd(StreamEnd):
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
-    def cancel(self, item_id: int) -> None:
-        """The answer to an item already submitted is of no use."""
-        self.send(Cancel([item_id]))
+    def cancel(self, outgoing: Outgoing) -> bool:
+        """The answer is of no use. True: it had not left and never will; False: the replica answers it all the same."""
+        if outgoing in self._pending:
+            self._pending.remove(outgoing)
+            return True
+        self.send(Cancel([outgoing.item.id]))
+        return False
 
     def on_message(self, message: Message) -> None:
         """Dispatch by kind; a kind that only a router sends is a protocol error."""

@@ -33,6 +33,8 @@ from router.telemetry.metrics import Metrics
 log = logging.getLogger("pointsman.router")
 
 FLUSH_PERIOD_S = 0.25
+SETTLE_S = 3.0
+"""How long a new router waits for the pools before it listens: without, a restart would refuse its first requests."""
 MIGRATE = Path("/proc/sys/net/ipv4/tcp_migrate_req")
 
 
@@ -85,6 +87,8 @@ class RouterReplica:
         self._state = state
         for pool in settings.pools:
             self._handles.append(watch(pool.facts.name, self._on_members(pool.facts.name)))
+        if not await self._links.settle(SETTLE_S):
+            log.info("not every pool is connected after %g s: listening all the same", SETTLE_S)
         prefix = secrets.token_hex(6)
         plane = DataPlane(state.handler, RequestIds(prefix), settings.server.max_body_bytes, self._args.version)
         self._listener = Listener(plane)

@@ -87,7 +87,9 @@ def serve(config: Path, state: Path) -> int:
 
 def restart(name: str, config: Path, state: Path) -> None:
     """Raise the generation of one application and deploy: Serve replaces its replicas, the others stay."""
-    from deployments import app, cluster
+    from deployments import cluster  # first, as in `serve`
+
+    from deployments import app  # isort: skip
 
     settings = load(config, known_models(state))
     names = {pool.facts.name for pool in settings.pools} | {app.ROUTER_APP}

@@ -14,7 +14,9 @@ from router.protocol.handshake import ClientHandshake, HandshakeError, ServerHan
 from router.protocol.link import FRAGMENT_BYTES, Message, Ping, Pong
 
 HANDSHAKE_TIMEOUT_S = 2.0
+PING_PERIOD_S = 0.5
 PING_TIMEOUT_S = 3.0
+"""A peer that sends nothing for this long, though asked every PING_PERIOD_S, is dropped."""
 MAX_MESSAGE_BYTES = 96 * 1024 * 1024
 MAX_OPEN_FRAGMENTS = 64
 
@@ -29,7 +31,7 @@ class StreamEnd(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._bulk: deque[bytes] = deque()
         self._paused = False
-        self._ping_sent_s = 0.0
+        self._silent_periods = 0
         self._nonce = 0
         self._timer: asyncio.TimerHandle | None = None
         self._why = ""
@@ -57,6 +59,7 @@ class StreamEnd(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the peer; anything that is not the protocol closes the connection."""
+        self._silent_periods = 0
         try:
             if self._handshake is not None:
                 data = self._shake(self._handshake, data)
@@ -110,16 +113,18 @@ class StreamEnd(asyncio.Protocol):
             self._why = self._why or why
             self._transport.abort()
 
-    def ping(self, now_s: float) -> None:
-        """Ask for a sign of life; a peer that owes one for PING_TIMEOUT_S is dropped. `now_s`: monotonic seconds."""
+    def ping(self) -> None:
+        """Ask for a sign of life; call it every PING_PERIOD_S.
+
+        Periods are counted, not seconds, so that a pause of this process is not taken for one of the peer's.
+        """
         if not self.is_open:
             return
-        if self._ping_sent_s:
-            if now_s - self._ping_sent_s > PING_TIMEOUT_S:
-                self.close(f"no sign of life for {PING_TIMEOUT_S:g} s")
+        self._silent_periods += 1
+        if self._silent_periods * PING_PERIOD_S >= PING_TIMEOUT_S:
+            self.close(f"no sign of life for {PING_TIMEOUT_S:g} s")
             return
         self._nonce += 1
-        self._ping_sent_s = now_s
         self.send(Ping(self._nonce))
 
     def _shake(self, handshake: ClientHandshake | ServerHandshake, data: bytes) -> bytes:
@@ -136,10 +141,7 @@ class StreamEnd(asyncio.Protocol):
     def _take(self, message: Message) -> None:
         if isinstance(message, Ping):
             self.send(Pong(message.nonce))
-        elif isinstance(message, Pong):
-            if message.nonce == self._nonce:
-                self._ping_sent_s = 0.0
-        else:
+        elif not isinstance(message, Pong):  # that it came was the sign of life
             self.on_message(message)
 
     def _pump_bulk(self) -> None:

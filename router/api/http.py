@@ -23,6 +23,8 @@ from router.service.reply import Reply
 
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 MAX_HEAD_BYTES = 64 * 1024
+KEEP_ALIVE_S = 75.0
+BODY_S = 30.0
 LINGER_S = 2.0
 """How long the rest of a refused body is read and thrown away, so that the client sees the reply, not a reset."""
 
@@ -113,6 +115,8 @@ class InferProtocol(HttpToolsProtocol):
     idle_since_s = 0.0
     """Loop time of the last reply, or of the connection's start. One sweep closes what is idle for too long; a timer
     armed and cancelled around every request would cost more than all of its headers."""
+    head_at_s = 0.0
+    """Loop time at which the last request's head was whole."""
     _head_bytes = 0
     """Received since the parser last gave a head or a part of a body; a read may hold more than that."""
 
@@ -146,6 +150,7 @@ class InferProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Route an inference POST to the handler, everything else to uvicorn."""
         self._head_bytes = 0
+        self.head_at_s = self.loop.time()
         if self.parser.should_upgrade():
             return
         busy = self.cycle is not None and not self.cycle.response_complete
@@ -210,6 +215,12 @@ class InferProtocol(HttpToolsProtocol):
             self.on_response_complete()
         else:
             self.idle_since_s = self.loop.time()
+
+    def is_overdue(self, now_s: float) -> bool:
+        """Idle for KEEP_ALIVE_S (a part of a head does not count as life), or a body not whole after BODY_S."""
+        if self.is_idle():
+            return now_s - self.idle_since_s > KEEP_ALIVE_S
+        return bool(self.cycle.more_body) and now_s - self.head_at_s > BODY_S
 
     def is_idle(self) -> bool:
         """No request is under way, not even a part of one."""

@@ -10,10 +10,9 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from router.api.asgi import data_app
-from router.api.http import DataPlane, InferProtocol, protocol_class
+from router.api.http import KEEP_ALIVE_S, DataPlane, InferProtocol, protocol_class
 
 BACKLOG = 2048
-KEEP_ALIVE_S = 75
 POLL_S = 0.02
 SWEEP_S = 5.0
 
@@ -34,7 +33,7 @@ class Listener:
             proxy_headers=False,
             server_header=False,
             date_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_keep_alive=int(KEEP_ALIVE_S),
         )
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -87,14 +86,14 @@ class Listener:
         await asyncio.sleep(0)
 
     async def _sweep_forever(self) -> None:
-        """Close what has been idle for too long, or has never sent a whole request head."""
+        """Close what has been idle for too long, or does not get its request sent."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_S)
-            before_s = loop.time() - KEEP_ALIVE_S
+            now_s = loop.time()
             for connection in self._connections():
-                if connection.is_idle() and connection.idle_since_s < before_s:
-                    connection.transport.close()
+                if connection.is_overdue(now_s):
+                    connection.transport.abort()
 
     def _connections(self) -> list[InferProtocol]:
         return [cast(InferProtocol, connection) for connection in self._state.connections]

@@ -38,7 +38,8 @@ GROUPS = {
 EXAMPLES = {
     "requests": (
         "sum by (tenant) (rate(pointsman_requests_total[5m]))",
-        'sum by (pool) (rate(pointsman_pool_requests_total{outcome!="answered"}[5m]))'
+        # answered is there from the start; another outcome only once it occurred, and nothing over something is nothing
+        '1 - sum by (pool) (rate(pointsman_pool_requests_total{outcome="answered"}[5m]))'
         " / sum by (pool) (rate(pointsman_pool_requests_total[5m]))",
     ),
     "rejections": ("sum by (reason) (rate(pointsman_rejections_total[5m]))",),

@@ -49,12 +49,25 @@ class Fleet:
 
     @classmethod
     def start(cls, config_text: str, tmp_path: Path) -> Fleet:
-        """Start a fleet and wait until it says that it is ready. Raises RuntimeError with its stderr if it does not.
+        """Launch a fleet and wait until it says that it is ready. Raises RuntimeError with its stderr if it does not.
 
         `config_text` is a fleet file whose tenants have no keys; ports, tenants file and drain time are filled in where
         it has none.
         """
         started_s = time.monotonic()
+        fleet = cls.launch(config_text, tmp_path)
+        try:
+            fleet.wait_until_it_says("ready after")
+        except BaseException:
+            fleet.stop()
+            raise
+        fleet.keys = json.loads((fleet.state / "run" / "keys.json").read_text())
+        fleet.start_s = time.monotonic() - started_s
+        return fleet
+
+    @classmethod
+    def launch(cls, config_text: str, tmp_path: Path) -> Fleet:
+        """Start the process and come back at once. State that an earlier fleet left under `tmp_path` is taken up."""
         state = tmp_path / "state"
         (state / "run").mkdir(parents=True, exist_ok=True)
         if not (state / "models").exists():
@@ -62,7 +75,7 @@ class Fleet:
         config = tmp_path / "fleet.yaml"
         ports = free_ports(2)
         config.write_text(_completed(config_text, *ports))
-        # A folder of its own, short because it holds Unix sockets: commands find this fleet's Ray and no other.
+        # A folder of its own, short because it holds Unix sockets: Ray's logs are found there, and go with it.
         environment = os.environ | {"RAY_TMPDIR": tempfile.mkdtemp(prefix="pm")}
         with (state / "serve.out").open("wb") as out, (state / "serve.err").open("wb") as err:
             process = subprocess.Popen(
@@ -70,17 +83,13 @@ class Fleet:
                 cwd=ROOT, env=environment, stdout=out, stderr=err, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         http, metrics = (f"http://127.0.0.1:{port}" for port in ports)
-        fleet = cls(process, http, f"{metrics}/metrics", {}, state, config, environment)
-        try:
-            eventually(lambda: process.poll() is not None or "ready after" in fleet.stderr(), START_TIMEOUT_S)
-            if process.poll() is not None:
-                raise RuntimeError(f"pointsman serve exited with {process.returncode}:\n{fleet.stderr()}")
-        except BaseException:
-            fleet.stop()
-            raise
-        fleet.keys = json.loads((state / "run" / "keys.json").read_text())
-        fleet.start_s = time.monotonic() - started_s
-        return fleet
+        return cls(process, http, f"{metrics}/metrics", {}, state, config, environment)
+
+    def wait_until_it_says(self, words: str) -> None:
+        """Until these words are on stderr. Raises RuntimeError if it ends before."""
+        eventually(lambda: self.process.poll() is not None or words in self.stderr(), START_TIMEOUT_S)
+        if words not in self.stderr():
+            raise RuntimeError(f"pointsman serve exited with {self.process.returncode}:\n{self.stderr()}")
 
     def stop(self) -> None:
         """What Ctrl-C in a terminal does: SIGINT to the whole process group. Asserts that no process is left."""

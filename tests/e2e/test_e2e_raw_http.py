@@ -1,4 +1,4 @@
-"""Clients that do not behave: what they send on a bare socket, how they stay and how they leave; the server stays well."""
+"""Clients that do not behave: what they send on a bare socket, how they stay, how they leave; the server stays well."""
 
 import contextlib
 import json

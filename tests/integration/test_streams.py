@@ -1,0 +1,241 @@
+"""The stream between a router and pool replicas under losses: each accepted item is answered once, credit comes back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import numpy as np
+import pytest
+from stream_rig import KEY, Replica, Router, expected, rows, until
+
+from deployments.link_router import RouterEnd
+from deployments.stream import PING_PERIOD_S, PING_TIMEOUT_S
+from router.protocol.handshake import ServerHandshake
+
+MakeReplica = Callable[..., Awaitable[Replica]]
+MakeRouter = Callable[..., Router]
+
+
+@pytest.fixture
+async def replica() -> AsyncIterator[MakeReplica]:
+    """Starts replicas, and closes them at the end."""
+    made: list[Replica] = []
+
+    async def make(*args: str, **options: object) -> Replica:
+        made.append(await Replica(*args, **options).listen())  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for each in made:
+        await each.server.close()
+
+
+@pytest.fixture
+async def router() -> AsyncIterator[MakeRouter]:
+    """Starts routers, and closes them at the end."""
+    made: list[Router] = []
+
+    def make(*pools: str, **options: object) -> Router:
+        made.append(Router(*pools, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for each in made:
+        await each.links.close()
+
+
+async def joined(router: Router, replica: Replica, pool: str = "cpu") -> None:
+    """Tell the router of the replica and wait until it may be used."""
+    router.links.set_members(pool, replica.members())
+    await until(lambda: router.ready(pool))
+
+
+async def test_every_item_is_answered_once_with_its_own_result(replica: MakeReplica, router: MakeRouter) -> None:
+    """300 items at once, more than the credit: each gets one answer, and it is the model's for that input."""
+    near = router("cpu")
+    await joined(near, await replica())
+    inputs = {number: rows(number) for number in range(300)}
+    for number, x in inputs.items():
+        assert near.send(number, x) is not None
+    await until(lambda: sum(map(len, near.answers.values())) == 300)
+    assert near.reasons() == {""}
+    together = expected(np.concatenate(list(inputs.values())))
+    for number in inputs:
+        np.testing.assert_allclose(near.output(number), together[number : number + 1], atol=1e-4)
+
+
+async def test_tensors_of_megabytes_travel_in_pieces(replica: MakeReplica, router: MakeRouter) -> None:
+    """2 MiB in, 2 MiB out, small ones beside them: all arrive whole."""
+    near = router("cpu")
+    await joined(near, await replica(max_rows=2048))
+    big = rows(0, 2048)
+    near.send(0, big)
+    for number in range(1, 20):
+        near.send(number, rows(number))
+    await until(lambda: sum(map(len, near.answers.values())) == 20)
+    assert near.reasons() == {""}
+    np.testing.assert_allclose(near.output(0), expected(big), atol=1e-3)
+
+
+async def test_a_lost_replica_gives_every_item_back_once(replica: MakeReplica, router: MakeRouter) -> None:
+    """What was sent is lost, what waited in the router never left: both are told apart, none is told twice."""
+    near, far = router("cpu"), await replica(items=32)
+    await joined(near, far)
+    for number in range(100):
+        near.send(number, rows(number))
+    await far.server.close()
+    await until(lambda: all(near.answers[number] for number in range(100)))
+    assert all(len(given) == 1 for given in near.answers.values())
+    assert near.reasons() <= {"", "backend_lost"}
+    lost = [given[0] for given in near.answers.values() if given[0].reason]
+    assert {answer.dispatched for answer in lost} == {True, False}
+    assert near.ready() == 0
+    assert near.send(100, rows(100)) is None
+
+
+async def test_a_replica_that_returns_under_another_id_is_used(replica: MakeReplica, router: MakeRouter) -> None:
+    """Serve's replacement has a new id and a new port: the router finds it, with its full credit."""
+    near, first = router("cpu"), await replica("cpu", "first")
+    await joined(near, first)
+    await first.server.close()
+    await until(lambda: not near.ready())
+    await joined(near, await replica("cpu", "second"))
+    near.send(1, rows(1))
+    await until(lambda: near.answers[1])
+    assert near.reasons() == {""}
+
+
+async def test_a_broken_connection_to_a_living_replica_is_made_again(replica: MakeReplica, router: MakeRouter) -> None:
+    """The replica is still a member: the router connects again by itself."""
+    near, far = router("cpu"), await replica()
+    await joined(near, far)
+    for stream in list(far.server._streams):
+        stream.close("cut by the test")
+    await until(lambda: not near.ready())
+    await until(near.ready)
+    near.send(1, rows(1))
+    await until(lambda: near.answers[1])
+    assert near.reasons() == {""}
+
+
+async def test_an_item_cancelled_before_it_left_never_reaches_the_replica(
+    replica: MakeReplica, router: MakeRouter
+) -> None:
+    """Its credit is free at once: as many items as the credit allows can follow."""
+    near, far = router("cpu", waiting=1), await replica(items=8)
+    await joined(near, far)
+    for number in range(800):
+        ticket = near.send(number, rows(number))
+        assert ticket is not None
+        ticket.cancel()
+    assert far.core.held_items == 0
+    for number in range(800, 808):
+        assert near.send(number, rows(number)).replica == far.name
+    await until(lambda: all(near.answers[number] for number in range(800, 808)))
+    assert not any(near.answers[number] for number in range(800))
+
+
+async def test_an_item_cancelled_on_its_way_gives_its_credit_back(replica: MakeReplica, router: MakeRouter) -> None:
+    """It is answered to nobody; the replica's own answer frees the credit."""
+    near, far = router("cpu"), await replica(items=8)
+    await joined(near, far)
+    tickets = [near.send(number, rows(number)) for number in range(8)]
+    await until(lambda: far.core.held_items or near.queues["cpu"].waiting == 0)
+    for ticket in tickets:
+        ticket.cancel()
+    await until(lambda: not near.links._pools["cpu"].open)
+    for number in range(100, 108):
+        assert near.send(number, rows(number)).replica == far.name
+    await until(lambda: all(near.answers[number] for number in range(100, 108)))
+    assert far.core.held_items == 0
+
+
+async def test_a_draining_replica_answers_what_it_holds(replica: MakeReplica, router: MakeRouter) -> None:
+    """Large answers too, though they fill the socket's buffers: nothing that ran is lost."""
+    near, far = router("cpu"), await replica(max_rows=2048, items=64)
+    await joined(near, far)
+    for number in range(24):
+        near.send(number, rows(number, 2048))
+    await until(lambda: far.core.held_items == 24)
+    await far.server.drain(10.0)
+    await until(lambda: sum(map(len, near.answers.values())) == 24)
+    assert near.reasons() == {""}
+
+
+async def test_what_waits_for_a_draining_replica_goes_back(replica: MakeReplica, router: MakeRouter) -> None:
+    """Beyond its credit items wait in the router: they were never dispatched and may go to another pool."""
+    near, far = router("cpu"), await replica(items=4)
+    await joined(near, far)
+    for number in range(50):
+        near.send(number, rows(number))
+    await far.server.drain(10.0)
+    await until(lambda: sum(map(len, near.answers.values())) == 50)
+    refused = [given[0] for given in near.answers.values() if given[0].reason]
+    assert refused
+    assert not any(answer.dispatched for answer in refused)
+
+
+async def test_a_replica_of_another_pool_is_never_used(replica: MakeReplica, router: MakeRouter) -> None:
+    """A port taken over by another pool's replica: sending there would break eligibility."""
+    near, stranger = router("cpu", "other"), await replica("other", "r1")
+    near.links.set_members("cpu", stranger.members())
+    await joined(near, stranger, "other")
+    assert near.ready("cpu") == 0
+    assert near.send(1, rows(1), "cpu") is None
+
+
+async def test_a_router_is_settled_once_it_has_a_stream_to_each_member(
+    replica: MakeReplica, router: MakeRouter
+) -> None:
+    """Not before it was told of every pool, nor before the streams are open."""
+    near, far = router("cpu", "other"), await replica()
+    near.links.set_members("cpu", far.members())
+    assert not await near.links.settle(0.05)
+    near.links.set_members("other", {})
+    assert await near.links.settle(10.0)
+    assert near.ready("cpu") == 1
+
+
+class Silent:
+    """A listener of a router's end that notes why the stream ended."""
+
+    why = ""
+
+    def on_lost(self, stream: RouterEnd, why: str) -> None:
+        """Told once."""
+        self.why = why
+
+
+async def test_a_peer_that_says_nothing_is_dropped_after_its_time() -> None:
+    """It proved the key, then froze. A byte of life in between starts the count again."""
+    import asyncio
+
+    opened: list[asyncio.StreamWriter] = []
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        shake = ServerHandshake(KEY, b"n" * 32)
+        done = False
+        while not done:
+            reply, done, _ = shake.receive(await reader.read(4096))
+            writer.write(reply)
+        opened.append(writer)
+        await reader.read()
+
+    listener = Silent()
+    loop = asyncio.get_running_loop()
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        end = RouterEnd(KEY, listener, loop, loop.time)  # type: ignore[arg-type]
+        await loop.create_connection(lambda: end, *server.sockets[0].getsockname())
+        await until(lambda: end.is_open and opened)
+        allowed = round(PING_TIMEOUT_S / PING_PERIOD_S) - 1
+        for _ in range(allowed):
+            end.ping()
+        opened[0].write(b"\x05\x00")  # the beginning of some frame
+        await until(lambda: end._silent_periods == 0)
+        for _ in range(allowed):
+            end.ping()
+        assert end.is_open
+        end.ping()
+        await until(lambda: listener.why)
+        assert "no sign of life" in listener.why
+        server.close()
