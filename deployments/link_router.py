@@ -26,6 +26,10 @@ from router.protocol.link import (
     Welcome,
 )
 
+EAGER_ITEMS = 8
+"""A frame of so many items leaves at once, though the loop turn goes on: the replica runs while the rest is parsed.
+Without it the two take turns, each idle while the other works: one batch of all requests, then all their answers."""
+
 
 class RouterListener(Protocol):
     """What the router's end reports."""
@@ -70,10 +74,14 @@ class RouterEnd(StreamEnd):
 
     def submit(self, outgoing: Outgoing) -> None:
         """Send an item with the next frame: at the end of this loop turn, or when the last frame was taken in."""
-        self._pending.append(outgoing)
-        if not (self._unacked or self._flush_due or self._paused):
-            self._flush_due = True
-            self._loop.call_soon(self._flush)
+        pending = self._pending
+        pending.append(outgoing)
+        if not (self._unacked or self._paused):
+            if len(pending) >= EAGER_ITEMS:
+                self._flush()
+            elif not self._flush_due:
+                self._flush_due = True
+                self._loop.call_soon(self._flush)
 
     def cancel(self, outgoing: Outgoing) -> bool:
         """The answer is of no use. True: it had not left and never will; False: the replica answers it all the same."""

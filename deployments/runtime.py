@@ -18,6 +18,7 @@ from router.service.cycle import Cycle
 from router.service.handler import Handler
 from router.service.head import ModelDefaults
 from router.service.ports import Clock
+from router.service.reply import badge
 from router.state.fleet_view import FleetView
 from router.state.inflight import Ledger
 from router.state.pool_queue import PoolQueue
@@ -57,6 +58,7 @@ class RouterState(msgspec.Struct):
         defaults = model_defaults(settings, served)
         cycle = self.handler.cycle.with_profile(routing_profile(settings.routing))
         handler = self.handler
+        handler.generation = object()
         handler.policy, handler.credentials, handler.defaults, handler.specs = policy, credentials, defaults, served
         handler.cycle = cycle
         configure_metrics(self.metrics, settings, served)
@@ -80,7 +82,7 @@ def router_state(settings: Settings, specs: Specs, timers: LoopTimers, clock: Cl
         timers=timers,
         clock=clock,
         record=metrics.observe,
-        accelerators={f.name: (f.accelerator.name, f.emulated) for f in facts},
+        badges={f.name: badge(f.name, f.accelerator.name, f.emulated) for f in facts},
         max_elements=limits.max_elements,
     )
     configure_metrics(metrics, settings, served)

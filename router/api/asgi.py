@@ -155,7 +155,7 @@ class Endpoints:
 
 
 def _response(reply: Reply) -> Response:
-    return Response(reply.body, reply.status, {name.decode(): value.decode() for name, value in reply.headers})
+    return Response(reply.body, reply.status, dict(reply.headers()))
 
 
 async def _bounded_body(request: Request, limit_bytes: int) -> bytes:

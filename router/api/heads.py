@@ -80,9 +80,12 @@ def read_head(target: tuple[str, str], headers: list[tuple[bytes, bytes]], ids: 
             raise BadHead("unsupported_media_type", "compressed bodies are not accepted")
         elif name == b"inference-header-content-length":
             raise BadHead("unsupported_media_type", "the binary tensor extension is not accepted: send JSON data")
-    if "request_id" not in found:
-        found["request_id"] = ids.new()
-    return Head(target[0], target[1], **found), length
+    field_of = found.get
+    head = Head(
+        target[0], target[1], field_of("request_id") or ids.new(), field_of("credential", ""), field_of("timeout", ""),
+        field_of("latency_target", ""), field_of("priority", ""),
+    )  # fmt: skip
+    return head, length
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]], ids: RequestIds) -> str:

@@ -68,14 +68,12 @@ class InferCycle:
             return
         self.response_complete = not self.more_body  # a refused request keeps its connection: nothing is read behind it
         protocol = self.protocol
-        parts = [STATUS_LINES[reply.status]]
-        for name, value in reply.headers:
-            parts += (name, b": ", value, b"\r\n")
         keep_alive = self.keep_alive and not protocol.plane.leaving and not self.more_body
-        parts.append(b"content-length: %d\r\n" % len(reply.body))
-        parts.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
-        parts.append(reply.body)
-        protocol.transport.write(b"".join(parts))
+        close = b"" if keep_alive else b"connection: close\r\n"
+        body = reply.body
+        protocol.transport.write(
+            b"%b%bcontent-length: %d\r\n%b\r\n%b" % (STATUS_LINES[reply.status], reply.head, len(body), close, body)
+        )
         self.exchange = None  # it refers back to this cycle: without this only the garbage collector would free both
         if keep_alive:
             protocol.after_reply()
@@ -115,6 +113,8 @@ class InferProtocol(HttpToolsProtocol):
     idle_since_s = 0.0
     """Loop time of the last reply, or of the connection's start. One sweep closes what is idle for too long; a timer
     armed and cancelled around every request would cost more than all of its headers."""
+    _known: tuple[bytes, list[tuple[bytes, bytes]], Head, int] | None = None
+    """URL, headers, head and body length of an earlier request of this connection."""
     head_at_s = 0.0
     """Loop time at which the last request's head was whole."""
     _head_bytes = 0
@@ -154,13 +154,13 @@ class InferProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         busy = self.cycle is not None and not self.cycle.response_complete
-        if busy or self.parser.get_method() != b"POST" or (target := infer_path(self.url)) is None:
+        if busy or self.parser.get_method() != b"POST" or (target := self._target()) is None:
             self._to_asgi()
             return
         plane = self.plane
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
         try:
-            head, length = read_head(target, self.headers, plane.request_ids)
+            head, length = self._read_head(target)
         except BadHead as error:
             head = Head(target[0], target[1], request_id(self.headers, plane.request_ids))
             self._refuse(self._begin(head, keep_alive), error.reason, error.detail)
@@ -232,6 +232,23 @@ class InferProtocol(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expect
         self.headers.extend(headers)  # the scope refers to this very list
         super().on_headers_complete()
+
+    def _target(self) -> tuple[str, str] | None:
+        """(model, version) where the URL is an inference one."""
+        known = self._known
+        return (
+            (known[2].model, known[2].version) if known is not None and known[0] == self.url else infer_path(self.url)
+        )
+
+    def _read_head(self, target: tuple[str, str]) -> tuple[Head, int]:
+        """The head of this request; what a connection repeats, as most clients do, is read and judged once."""
+        known, ids = self._known, self.plane.request_ids
+        if known is not None and known[0] == self.url and known[1] == self.headers:
+            return known[2].renewed(ids.new()), known[3]
+        head, length = read_head(target, self.headers, ids)
+        own_id = any(name == b"x-request-id" for name, _ in self.headers)
+        self._known = None if own_id else (self.url, self.headers, head, length)
+        return head, length
 
     def linger(self) -> None:
         """Say that nothing more will come, read and drop what the client still sends, for a while, then close."""

@@ -25,7 +25,7 @@ class Reason(StrEnum):
     LOWER_SCORE = "lower_score"
 
 
-class Rejected(msgspec.Struct):
+class Rejected(msgspec.Struct, gc=False):
     """A pool not chosen. `detail` is for humans; `predicted_s` is the predicted completion where known, else 0."""
 
     pool: str
@@ -34,7 +34,7 @@ class Rejected(msgspec.Struct):
     predicted_s: float = 0.0
 
 
-class Scored(msgspec.Struct):
+class Scored(msgspec.Struct, gc=False):
     """A pool that passed every filter. `score` is the weighted sum of `parts`, each in [0, 1], plus preference."""
 
     pool: str
@@ -45,7 +45,7 @@ class Scored(msgspec.Struct):
     cost: float
 
 
-class Decision(msgspec.Struct):
+class Decision(msgspec.Struct, gc=False):
     """`pool` is "" where no pool may serve; then `rejected` holds a reason for each pool of the fleet."""
 
     pool: str

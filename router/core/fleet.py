@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class ServingView(msgspec.Struct):
+class ServingView(msgspec.Struct, gc=False):
     """One model on one pool.
 
     `curve` holds (rows, seconds) points of the service time of one batch, sorted by rows, corrected by what replicas
@@ -17,7 +17,7 @@ class ServingView(msgspec.Struct):
     curve: tuple[tuple[int, float], ...]
 
 
-class PoolView(msgspec.Struct):
+class PoolView(msgspec.Struct, gc=False):
     """One pool. Counts cover every replica; `waiting_rows` is by model and includes what runs now."""
 
     name: str
@@ -36,7 +36,7 @@ class PoolView(msgspec.Struct):
     """Rows queued or running by model, the larger of this router's own count and the replicas' last report."""
 
 
-class FleetSnapshot(msgspec.Struct):
+class FleetSnapshot(msgspec.Struct, gc=False):
     """All configured pools, whether ready or not, in config order."""
 
     taken_at_s: float

@@ -21,7 +21,7 @@ UNSERVED = ServingView(version="", max_rows=0, curve=())
 """Stands for a model that a pool does not serve, so that no plugin meets None."""
 
 
-class Candidate(msgspec.Struct):
+class Candidate(msgspec.Struct, gc=False):
     """An eligible pool while it is looked at. Plugins read it and never change it."""
 
     pool: PoolView

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class RequestRecord(msgspec.Struct, frozen=True):
+class RequestRecord(msgspec.Struct, frozen=True, gc=False):
     """All times are seconds of duration; 0 where the step was not reached.
 
     `outcome` is "answered" or the reason of the error (a key of router/protocol/problem.py), or "client_gone".

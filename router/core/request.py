@@ -7,7 +7,7 @@ import msgspec
 from router.core.eligibility import EligibilityRow
 
 
-class RequestFacts(msgspec.Struct):
+class RequestFacts(msgspec.Struct, gc=False):
     """One request, as the decision sees it. Times are seconds on the router's monotonic clock."""
 
     request_id: str

@@ -13,7 +13,7 @@ PROTOCOL_VERSION = 1
 FRAGMENT_BYTES = 256 * 1024
 
 
-class Tensor(msgspec.Struct, array_like=True):
+class Tensor(msgspec.Struct, array_like=True, gc=False):
     """One tensor. `data` is little-endian, row-major; BYTES elements are each `u32 length | bytes`."""
 
     name: str
@@ -22,7 +22,7 @@ class Tensor(msgspec.Struct, array_like=True):
     data: memoryview
 
 
-class Item(msgspec.Struct, array_like=True):
+class Item(msgspec.Struct, array_like=True, gc=False):
     """One request for one replica. `id` is unique among the open items of the stream."""
 
     id: int
@@ -40,7 +40,7 @@ class Item(msgspec.Struct, array_like=True):
     tensors: list[Tensor]
 
 
-class Answer(msgspec.Struct, array_like=True):
+class Answer(msgspec.Struct, array_like=True, gc=False):
     """What became of one item. `reason` is "" for success, else a reason of problem.py, with words in `detail`.
 
     `dispatched` tells whether the model may have run: if not, the item may be tried elsewhere.
@@ -57,7 +57,7 @@ class Answer(msgspec.Struct, array_like=True):
     tensors: list[Tensor]
 
 
-class ModelGrant(msgspec.Struct, array_like=True):
+class ModelGrant(msgspec.Struct, array_like=True, gc=False):
     """What the stream may have open at once for one model, and the model's measured service time here."""
 
     model: str
@@ -69,7 +69,7 @@ class ModelGrant(msgspec.Struct, array_like=True):
     """(rows, seconds) measured at warm-up, sorted by rows."""
 
 
-class Load(msgspec.Struct, array_like=True):
+class Load(msgspec.Struct, array_like=True, gc=False):
     """Load report of the replica, all streams together. Rows by model, running ones included."""
 
     waiting_rows: dict[str, int]

@@ -223,13 +223,34 @@ def encode_infer(model: str, version: str, infer_id: str, outputs: Sequence[Tens
         {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape, "data": _json_data(tensor)}
         for tensor in outputs
     ]
-    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    text = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    if b"null" in text:  # how orjson writes what is not finite; a search costs less than asking every array
+        _refuse_not_finite(outputs)
+    return text
+
+
+def _refuse_not_finite(outputs: Sequence[Tensor]) -> None:
+    for tensor in outputs:
+        dtype = DTYPES[tensor.datatype]
+        if dtype.kind == "f" and not np.isfinite(np.frombuffer(tensor.data, dtype)).all():
+            detail = f"output {tensor.name!r} holds NaN or infinity, which JSON cannot carry"
+            raise UpstreamError("backend_failed", detail)
 
 
 def _json_data(tensor: Tensor) -> np.ndarray | list[str]:
     """Flat data in a form orjson writes."""
     if tensor.datatype in _BINARY_ONLY:
         _malformed(f"output {tensor.name!r}: {tensor.datatype} has no JSON form, it travels as binary data only")
+    dtype = DTYPES.get(tensor.datatype)
+    if dtype is not None and dtype.kind in "fiu" and tensor.data.nbytes == math.prod(tensor.shape) * dtype.itemsize:
+        array = np.frombuffer(tensor.data, dtype)
+        # A tensor starts anywhere in its frame; orjson reads it with native loads.
+        return array if array.flags.aligned else array.copy()
+    return _unusual_data(tensor)
+
+
+def _unusual_data(tensor: Tensor) -> np.ndarray | list[str]:
+    """BYTES and BOOL, whose values are looked at, and whatever does not hold together."""
     try:
         array = from_wire(tensor.datatype, tensor.shape, tensor.data, tensor.name).reshape(-1)
     except TensorError as error:
@@ -239,10 +260,6 @@ def _json_data(tensor: Tensor) -> np.ndarray | list[str]:
             return [element.decode() for element in array]
         except UnicodeDecodeError:
             raise UpstreamError("backend_failed", f"output {tensor.name!r} holds bytes that are not UTF-8") from None
-    if not array.flags.aligned:  # a tensor starts anywhere in its frame; orjson reads it with native loads
-        array = array.copy()
-    if array.dtype.kind == "f" and 0 in np.isfinite(array).tobytes():  # twice as fast as .all() when small
-        raise UpstreamError("backend_failed", f"output {tensor.name!r} holds NaN or infinity, which JSON cannot carry")
     return array
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import random
 
 
-class Attempt(msgspec.Struct, eq=False):
+class Attempt(msgspec.Struct, eq=False, gc=False):
     """One dispatch of a request to a pool."""
 
     request: RequestFacts

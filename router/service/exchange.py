@@ -20,9 +20,9 @@ from router.protocol import oip
 from router.protocol.link import Answer, Item, Tensor
 from router.protocol.problem import client_reason, problem
 from router.service.cycle import Attempt
-from router.service.head import Head, RequestTimes
+from router.service.head import Head
 from router.service.ports import Ticket
-from router.service.reply import Reply, Stages, answered, failed
+from router.service.reply import NO_POOL, Reply, Stages, answered, failed
 
 if TYPE_CHECKING:
     from router.service.handler import Handler
@@ -77,15 +77,17 @@ class Exchange:
 
     def _parse(self, body: bytes | bytearray) -> None:
         h, head = self._h, self._head
-        tenant = h.authenticate(head)
-        self._tenant = tenant.id
-        spec = h.spec(head)
-        self._version = spec.version
-        times = RequestTimes.read(head, h.defaults[head.model], tenant.priority)
+        terms = head.terms
+        if terms is None or terms.generation is not h.generation:
+            proven = h.authenticate(head)
+            self._tenant = proven.id
+            terms = h.terms(head, proven)
+        tenant, spec = terms.tenant, terms.spec
+        self._tenant, self._version = tenant.id, spec.version
         parsed = self._parsed = oip.parse_infer(body, h.max_elements)
-        times = times.narrowed(parsed.parameters)
+        times = terms.times.narrowed(parsed.parameters)
         try:
-            rows = tensors.check(spec.accepted_inputs(), parsed.inputs)
+            rows = tensors.check(terms.accepted, parsed.inputs)
         except tensors.TensorError as error:
             raise RequestError(error.reason, str(error)) from error
         for name in parsed.outputs:
@@ -178,17 +180,17 @@ class Exchange:
 
     def _succeed(self, answer: Answer, attempt: Attempt, body: bytes, now_s: float) -> None:
         h, request, pool = self._h, attempt.request, attempt.lease.pool
-        accelerator, emulated = h.accelerators[pool]
+        badge = h.badges[pool]
         total_s = now_s - self._started_s
         stages = self._stages
         record = RequestRecord(
-            self._head.request_id, self._tenant, self._head.model, "answered", 200, pool, accelerator, emulated,
-            request.attempts, stages.parse_s, stages.decide_s, answer.queue_us * 1e-6, answer.batch_us * 1e-6,
+            self._head.request_id, self._tenant, self._head.model, "answered", 200, pool, badge.accelerator,
+            badge.emulated, request.attempts, stages.parse_s, stages.decide_s, answer.queue_us * 1e-6, answer.batch_us * 1e-6,
             answer.run_us * 1e-6, total_s, answer.batch_rows, attempt.predicted_s, now_s - attempt.sent_s,
             now_s <= request.deadline_s, total_s <= request.target_s,
         )  # fmt: skip
         self._finish(record)
-        self._on_end(answered(self._head.request_id, pool, accelerator, emulated, stages, answer, total_s, body))
+        self._on_end(answered(self._head.request_id, badge, stages, answer, total_s, body))
 
     def _fail(self, error: RouterError) -> None:
         self._end(error.reason, problem(error.reason).status)
@@ -207,12 +209,12 @@ class Exchange:
         h, decision, facts = self._h, self._decision, self._facts
         pool = decision.pool if decision else ""
         rejected = tuple((r.pool, r.reason.value) for r in decision.rejected) if decision and not pool else ()
-        accelerator, emulated = h.accelerators.get(pool, ("", False))
+        badge = h.badges.get(pool, NO_POOL)
         model = self._head.model if self._tenant and self._head.model in h.specs else ""
         total_s = h.clock.now_s() - self._started_s
         self._finish(
             RequestRecord(
-                self._head.request_id, self._tenant, model, outcome, status, pool, accelerator, emulated,
+                self._head.request_id, self._tenant, model, outcome, status, pool, badge.accelerator, badge.emulated,
                 facts.attempts if facts else 0, self._stages.parse_s, self._stages.decide_s, total_s=total_s,
                 rejected=rejected,
             )

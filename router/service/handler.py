@@ -20,9 +20,9 @@ from router.policy.table import PolicyTable
 from router.protocol.problem import problem
 from router.service.cycle import Cycle
 from router.service.exchange import Exchange, OnEnd
-from router.service.head import Head, ModelDefaults, RequestTimes
+from router.service.head import Head, ModelDefaults, RequestTimes, Terms
 from router.service.ports import Clock, Dispatcher, NoDispatcher, RecordHook, Timers
-from router.service.reply import Reply, failed
+from router.service.reply import Badge, Reply, failed
 
 log = logging.getLogger("pointsman.request")
 
@@ -42,10 +42,12 @@ class Handler(msgspec.Struct):
     timers: Timers
     clock: Clock
     record: RecordHook
-    accelerators: Mapping[str, tuple[str, bool]]
-    """Pool name to accelerator class and whether it is emulated."""
+    badges: Mapping[str, Badge]
+    """What replies say of each pool, by its name."""
     max_elements: int
     dispatcher: Dispatcher = NoDispatcher()
+    generation: object = msgspec.field(default_factory=object)
+    """Identity of the configuration in force; a reload brings a new one."""
     open_exchanges: int = 0
     _next_id: int = 0
 
@@ -55,6 +57,13 @@ class Handler(msgspec.Struct):
         self.open_exchanges += 1
         exchange.run(body)
         return exchange
+
+    def terms(self, head: Head, tenant: TenantFacts) -> Terms:
+        """What the head of a proven tenant asks for, kept in it for requests like it. Raises RequestError."""
+        spec = self.spec(head)
+        times = RequestTimes.read(head, self.defaults[head.model], tenant.priority)
+        terms = head.terms = Terms(self.generation, tenant, spec, spec.accepted_inputs(), times)
+        return terms
 
     def refused(self, head: Head, error: RouterError) -> Reply:
         """The reply to a request refused before it was whole; it is recorded as every end of a request is."""

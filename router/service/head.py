@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from models.spec import ModelSpec, TensorSpec
 from router.core.durations import parse_duration_s
 from router.core.errors import RequestError
+from router.core.facts import TenantFacts
 from router.protocol.oip import InferParameters
 
 PRIORITIES = {"interactive": 0, "standard": 1, "batch": 2}
@@ -22,6 +24,26 @@ class Head(msgspec.Struct):
     timeout: str = ""
     latency_target: str = ""
     priority: str = ""
+    terms: Terms | None = None
+    """What was made of these headers, for the next request of the connection that has the same; see Terms."""
+
+    def renewed(self, request_id: str) -> Head:
+        """The head of another request with the same headers."""
+        return Head(
+            self.model, self.version, request_id, self.credential, self.timeout, self.latency_target, self.priority,
+            self.terms,
+        )  # fmt: skip
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """Who asks for what, how soon: all that follows from a head under one configuration. Holds no key."""
+
+    generation: object
+    """Identity of the configuration it was worked out under; under any other it counts for nothing."""
+    tenant: TenantFacts
+    spec: ModelSpec
+    accepted: tuple[tuple[TensorSpec, ...], ...]
+    times: RequestTimes
 
 
 class ModelDefaults(msgspec.Struct, frozen=True):
@@ -32,7 +54,7 @@ class ModelDefaults(msgspec.Struct, frozen=True):
     max_deadline_s: float
 
 
-class RequestTimes(msgspec.Struct):
+class RequestTimes(msgspec.Struct, frozen=True):
     """Time left for the request, its soft target (both relative to arrival, seconds) and its priority."""
 
     timeout_s: float
@@ -56,12 +78,15 @@ class RequestTimes(msgspec.Struct):
 
     def narrowed(self, parameters: InferParameters) -> RequestTimes:
         """Bounded further by the protocol's own `timeout` (microseconds, 0: none) and `priority` (0: unsaid)."""
+        if not parameters.timeout_us and not parameters.priority:
+            return self
+        timeout_s, priority = self.timeout_s, self.priority
         if parameters.timeout_us:
-            self.timeout_s = min(self.timeout_s, parameters.timeout_us * 1e-6)
+            timeout_s = min(timeout_s, parameters.timeout_us * 1e-6)
         if parameters.priority:
             # Triton's convention: 1 is the highest.
-            self.priority = max(self.priority, min(parameters.priority - 1, max(PRIORITIES.values())))
-        return self
+            priority = max(priority, min(parameters.priority - 1, max(PRIORITIES.values())))
+        return RequestTimes(timeout_s, self.target_s, priority)
 
 
 def _duration(text: str, name: str) -> float:

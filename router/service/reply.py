@@ -8,31 +8,55 @@ from router.core.errors import RouterError
 from router.protocol.link import Answer
 from router.protocol.problem import problem, problem_body, retry_after
 
-Headers = list[tuple[bytes, bytes]]
-_JSON = (b"content-type", b"application/json")
 
-
-class Reply(msgspec.Struct):
-    """Status, headers without content-length, body."""
+class Reply(msgspec.Struct, gc=False):
+    """Status, header lines (each ended by CRLF, content-length not among them), body."""
 
     status: int
-    headers: Headers
+    head: bytes
     body: bytes
 
+    def headers(self) -> list[tuple[str, str]]:
+        """The header lines taken apart."""
+        lines = (line.partition(b": ") for line in self.head.split(b"\r\n") if line)
+        return [(name.decode(), value.decode()) for name, _, value in lines]
 
-class Stages(msgspec.Struct):
+
+class Stages(msgspec.Struct, gc=False):
     """Durations of one request in seconds, as far as it came."""
 
     parse_s: float = 0.0
     decide_s: float = 0.0
 
 
-def answered(
-    request_id: str, pool: str, accelerator: str, emulated: bool, stages: Stages, answer: Answer, total_s: float,
-    body: bytes,
-) -> Reply:  # fmt: skip
+class Badge(msgspec.Struct, frozen=True):
+    """What replies and records say of a pool."""
+
+    accelerator: str
+    emulated: bool
+    lines: bytes
+    """Header lines that are the same for every answer of the pool."""
+
+
+NO_POOL = Badge("", emulated=False, lines=b"")
+
+
+def badge(pool: str, accelerator: str, emulated: bool) -> Badge:
+    """The badge of one pool. Names are the configuration's, which admits no control characters."""
+    lines = f"content-type: application/json\r\nx-pointsman-pool: {pool}\r\nx-pointsman-accelerator: {accelerator}\r\n"
+    if emulated:
+        lines += "x-pointsman-emulated: true\r\n"
+    return Badge(accelerator, emulated, lines.encode())
+
+
+def answered(request_id: str, pool: Badge, stages: Stages, answer: Answer, total_s: float, body: bytes) -> Reply:
     """The reply to a request that a pool answered: where it ran and where its time went (Server-Timing, ms)."""
-    timing = b"parse;dur=%.3f, decide;dur=%.3f, queue;dur=%.3f, batch;dur=%.3f, run;dur=%.3f, total;dur=%.3f" % (
+    head = (
+        b"%bx-request-id: %b\r\nserver-timing: "
+        b"parse;dur=%.3f, decide;dur=%.3f, queue;dur=%.3f, batch;dur=%.3f, run;dur=%.3f, total;dur=%.3f\r\n"
+    ) % (
+        pool.lines,
+        request_id.encode(),
         stages.parse_s * 1e3,
         stages.decide_s * 1e3,
         answer.queue_us * 1e-3,
@@ -40,23 +64,15 @@ def answered(
         answer.run_us * 1e-3,
         total_s * 1e3,
     )
-    headers = [
-        _JSON,
-        (b"x-request-id", request_id.encode()),
-        (b"x-pointsman-pool", pool.encode()),
-        (b"x-pointsman-accelerator", accelerator.encode()),
-        (b"server-timing", timing),
-    ]
-    if emulated:
-        headers.append((b"x-pointsman-emulated", b"true"))
-    return Reply(200, headers, body)
+    return Reply(200, head, body)
 
 
 def failed(error: RouterError, request_id: str) -> Reply:
     """The reply to a request that ends without an answer."""
-    headers = [_JSON, (b"x-request-id", request_id.encode())]
+    head = f"content-type: application/json\r\nx-request-id: {request_id}\r\n"
     if error.retry_after_s is not None:
-        headers.append((b"retry-after", retry_after(error.retry_after_s).encode()))
+        head += f"retry-after: {retry_after(error.retry_after_s)}\r\n"
     if error.reason == "unauthenticated":
-        headers.append((b"www-authenticate", b"Bearer"))
-    return Reply(problem(error.reason).status, headers, problem_body(error.reason, error.detail, request_id))
+        head += "www-authenticate: Bearer\r\n"
+    body = problem_body(error.reason, error.detail, request_id)
+    return Reply(problem(error.reason).status, head.encode(), body)

@@ -14,7 +14,7 @@ class LeaseError(RuntimeError):
     """A lease was released twice: a bug in the caller."""
 
 
-class Lease(msgspec.Struct, eq=False):
+class Lease(msgspec.Struct, eq=False, gc=False):
     """One request's hold on a pool's capacity. `outcome` is "" while it is held."""
 
     pool: str

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import httpx
 
@@ -37,6 +38,8 @@ class Ended:
     ended_s: float
     outcome: str
     pool: str = ""
+    closing: bool = False
+    """The answer said `Connection: close`."""
 
 
 @dataclass
@@ -61,7 +64,7 @@ class Tally:
     def gap_s(self) -> float:
         """Longest time in which no request was answered."""
         ends = sorted(each.ended_s for each in self.ended if each.outcome == "200")
-        return max((b - a for a, b in zip(ends, ends[1:], strict=False)), default=float("inf"))
+        return max((b - a for a, b in pairwise(ends)), default=float("inf"))
 
     def answered_by(self, pool: str, after_s: float = 0.0) -> list[float]:
         """When the pool answered requests that were sent after `after_s`, in order."""
@@ -118,21 +121,23 @@ class Load:
                 model = rng.choice(self._models)
                 self.tally.sent += 1
                 started_s = time.monotonic()
-                outcome, pool = await self._ask(client, model)
-                self.tally.ended.append(Ended(started_s, time.monotonic(), outcome, pool))
+                outcome, pool, closing = await self._ask(client, model)
+                self.tally.ended.append(Ended(started_s, time.monotonic(), outcome, pool, closing))
                 # A client that was refused at once would otherwise spin.
                 await asyncio.sleep(self._pause_s if outcome == "200" else max(self._pause_s, 0.02))
 
-    async def _ask(self, client: httpx.AsyncClient, model: str) -> tuple[str, str]:
+    async def _ask(self, client: httpx.AsyncClient, model: str) -> tuple[str, str, bool]:
         try:
             reply = await client.post(
                 f"{self._url}/v2/models/{model}/infer", content=BODIES[model], headers=self._headers
             )
         except httpx.HTTPError as error:
-            return type(error).__name__, ""
+            return type(error).__name__, "", False
+        closing = reply.headers.get("connection") == "close"
         if reply.status_code == 200:
-            return ("200" if reply.json()["outputs"] else "200 without outputs"), reply.headers["x-pointsman-pool"]
-        return f"{reply.status_code} {reply.json()['reason']}", ""
+            outcome = "200" if reply.json()["outputs"] else "200 without outputs"
+            return outcome, reply.headers["x-pointsman-pool"], closing
+        return f"{reply.status_code} {reply.json()['reason']}", "", closing
 
 
 @contextmanager

@@ -92,10 +92,8 @@ class Router:
 
     def send(self, number: int, x: np.ndarray, pool: str = "cpu", budget_s: float = WAIT_S) -> LinkTicket | None:
         """Send rows of the MLP; the answer will be under `number`."""
-        tensor = Tensor("x", "FP32", list(x.shape), to_wire(x, "FP32"))
-        item = Item(number, "mlp", "1", 0, 1, "someone", "", f"request-{number}", len(x), [], [tensor])
         deadline_s = time.perf_counter() + budget_s
-        return self.links.send(pool, item, x.nbytes, deadline_s, self.answers[number].append)
+        return self.links.send(pool, item(number, x), x.nbytes, deadline_s, self.answers[number].append)
 
     def reasons(self) -> set[str]:
         """Every reason given so far; "" is success."""
@@ -106,6 +104,12 @@ class Router:
         (answer,) = self.answers[number]
         (tensor,) = answer.tensors
         return from_wire(tensor.datatype, tensor.shape, tensor.data, tensor.name)
+
+
+def item(number: int, x: np.ndarray) -> Item:
+    """A request as it travels."""
+    tensor = Tensor("x", "FP32", list(x.shape), to_wire(x, "FP32"))
+    return Item(number, "mlp", "1", int(WAIT_S * 1e6), 1, "someone", "", f"request-{number}", len(x), [], [tensor])
 
 
 def rows(number: int, count: int = 1) -> np.ndarray:
