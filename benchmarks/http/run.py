@@ -62,7 +62,8 @@ def machine_facts(args: argparse.Namespace, private: bool) -> dict[str, str]:
     one, five, _ = os.getloadavg()
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "machine": f"{len(os.sched_getaffinity(0))} of {psutil.cpu_count()} cores, {cpu}, {psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "machine": f"{len(os.sched_getaffinity(0))} of {psutil.cpu_count()} cores, {cpu}, "
+        f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "software": f"Python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in packages),
         "model": f"{args.model.name}, one row of 256 FP32 a request, OIP JSON in and out, one ORT thread a session",
         "load": f"wrk, 1 thread on the same cores, closed loop, {args.seconds} s a run, {args.rounds} rounds",

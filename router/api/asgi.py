@@ -20,7 +20,7 @@ from starlette.routing import Route
 from router.api.heads import read_head, request_id
 from router.api.http import DataPlane
 from router.core.errors import RequestError, RouterError
-from router.protocol import oip
+from router.protocol import metadata
 from router.service.handler import MAX_QUOTED
 from router.service.head import Head
 from router.service.reply import Reply, failed
@@ -77,28 +77,28 @@ class Endpoints:
 
     async def live(self, request: Request) -> Response:
         """The process answers."""
-        return _json({"live": True})
+        return _json(metadata.server_live(True))
 
     async def ready(self, request: Request) -> Response:
         """At least one pool has a ready replica."""
         ready = not self._plane.leaving and self._plane.handler.any_pool_ready()
-        return _json({"ready": ready}, 200 if ready else 503)
+        return _json(metadata.server_ready(ready), 200 if ready else 503)
 
     async def server_metadata(self, request: Request) -> Response:
         """Name, version and extensions of the server."""
-        return _json(oip.server_metadata(self._plane.version))
+        return _json(metadata.server_metadata(self._plane.version))
 
     async def model_metadata(self, request: Request) -> Response:
         """Inputs and outputs of a model that the tenant may use."""
         head = self._head(request)
         spec, versions = self._plane.handler.model(head)
-        return _json(oip.model_metadata(spec, versions))
+        return _json(metadata.model_metadata(spec, versions))
 
     async def model_ready(self, request: Request) -> Response:
         """Whether a pool that this tenant may use has a ready replica with the model."""
         head = self._head(request)
         ready = self._plane.handler.model_ready(head)
-        return _json({"name": head.model, "ready": ready}, 200 if ready else 503)
+        return _json(metadata.model_ready(head.model, ready), 200 if ready else 503)
 
     async def explain(self, request: Request) -> Response:
         """What would be decided now for such a request, with a reason for each pool. Dispatches nothing."""

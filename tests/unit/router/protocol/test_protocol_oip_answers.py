@@ -8,7 +8,7 @@ import pytest
 
 from models.spec import BatchRule, ModelSpec, TensorSpec, TextInput
 from router.core.errors import RequestError, UpstreamError
-from router.protocol import oip
+from router.protocol import metadata, oip
 from router.protocol.link import Tensor
 
 
@@ -99,7 +99,7 @@ def spec(text=None):
 
 def test_symbolic_axes_are_minus_one():
     """As clients of the protocol expect; an ordinary model carries no marks."""
-    assert oip.model_metadata(spec(), ["1", "2"]) == {
+    assert metadata.model_metadata(spec(), ["1", "2"]) == {
         "name": "minilm",
         "versions": ["1", "2"],
         "platform": "onnxruntime_onnx",
@@ -114,7 +114,7 @@ def test_symbolic_axes_are_minus_one():
 def test_a_text_model_lists_text_first_and_marks_the_alternatives():
     """A request carries every input of exactly one alternative."""
     text = TextInput(TensorSpec("text", "BYTES", ("batch",)), "tokenizer.json")
-    inputs = oip.model_metadata(spec(text), ["1"])["inputs"]
+    inputs = metadata.model_metadata(spec(text), ["1"])["inputs"]
     assert [(tensor["name"], tensor["parameters"]["alternative"]) for tensor in inputs] == [
         ("text", 0),
         ("input_ids", 1),
@@ -124,7 +124,7 @@ def test_a_text_model_lists_text_first_and_marks_the_alternatives():
 
 def test_health_and_server_documents_have_the_protocols_keys():
     """Small, but clients read them by name."""
-    assert oip.server_metadata("0.1.0") == {"name": "pointsman", "version": "0.1.0", "extensions": []}
-    assert oip.server_live(True) == {"live": True}
-    assert oip.server_ready(False) == {"ready": False}
-    assert oip.model_ready("m", True) == {"name": "m", "ready": True}
+    assert metadata.server_metadata("0.1.0") == {"name": "pointsman", "version": "0.1.0", "extensions": []}
+    assert metadata.server_live(True) == {"live": True}
+    assert metadata.server_ready(False) == {"ready": False}
+    assert metadata.model_ready("m", True) == {"name": "m", "ready": True}
