@@ -212,22 +212,31 @@ class FleetLinks:
             entry = links.open.pop(answer.id, None)
             if entry is not None:
                 links.finish(entry, answer)
+        self._close_if_drained(stream, links, replica)
 
     def on_drain(self, stream: RouterEnd) -> None:
         """The replica is leaving: nothing new goes there; what waits and has no other replica goes back."""
         links, replica = self._homes[stream]
         links.draining.add(replica)
+        links.wanted.pop(replica, None)
         links.queue.replica_draining(replica)
         self._fleet.replica_draining(links.name, replica)
         log.info("pool %s replica %s is draining", links.name, replica)
         self._return_waiting(links, "the pool's last replica is draining")
+        self._close_if_drained(stream, links, replica)
+
+    def _close_if_drained(self, stream: RouterEnd, links: PoolLinks, replica: str) -> None:
+        """The replica waits for this: only the end that has every answer knows that it has."""
+        if replica in links.draining and all(entry.replica != replica for entry in links.open.values()):
+            stream.close("drained")
 
     def on_lost(self, stream: RouterEnd, why: str) -> None:
         """The stream closed: every entry on it ends with a loss that may be tried elsewhere; reconnect if wanted."""
         links, replica = self._homes.pop(stream, (None, ""))
         if links is None or links.streams.get(replica) is not stream:
             return
-        log.warning("pool %s replica %s: stream lost: %s", links.name, replica, why)
+        level = logging.INFO if self._closed or replica in links.draining else logging.WARNING
+        log.log(level, "pool %s replica %s: stream lost: %s", links.name, replica, why)
         del links.streams[replica]
         links.draining.discard(replica)
         links.queue.replica_down(replica)

@@ -75,11 +75,6 @@ class ReplicaEnd(StreamEnd):
         """Send what was held back."""
         self._schedule()
 
-    @property
-    def unsent(self) -> bool:
-        """Answers or pieces that have not left this process yet."""
-        return bool(self._answers or self._bulk or (self._transport and self._transport.get_write_buffer_size()))
-
     def _schedule(self) -> None:
         if not self._flush_due:
             self._flush_due = True

@@ -73,17 +73,19 @@ class ReplicaServer:
         return str(address[0]), int(address[1])
 
     async def drain(self, timeout_s: float) -> None:
-        """Tell every router, answer what is held, then close. After `timeout_s` what is left is dropped."""
+        """Tell every router, answer what is held, then close. After `timeout_s` what is left is dropped.
+
+        Each router closes its own stream once it has every answer: closing from this side would lose what the kernel
+        still holds as soon as the router sends anything more. What it sent before it saw the drain is refused.
+        """
         self._core.drain()
+        if self._server is not None:
+            self._server.close()
         for stream in self._streams:
             stream.send(Drain())
         deadline_s = time.perf_counter() + timeout_s
-        while time.perf_counter() < deadline_s:
-            if self._core.drained and not any(stream.unsent for stream in self._streams):
-                break
+        while time.perf_counter() < deadline_s and (self._streams or not self._core.drained):  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_POLL_S)
-        # A router may have sent items before it saw the drain: they are refused as "draining" and tried elsewhere.
-        await asyncio.sleep(DRAIN_POLL_S * 2)
         await self.close()
 
     async def close(self) -> None:

@@ -49,7 +49,7 @@ class Incident:
 
 
 @contextmanager
-def incident(fleet: Fleet, tenant: str, **options: float) -> Iterator[Incident]:
+def incident(fleet: Fleet, tenant: str, **options: object) -> Iterator[Incident]:
     """Load of one tenant, with keep-alive and new connections, around the block.
 
     Afterwards every request that was sent has ended, for its client, exactly once.

@@ -159,7 +159,7 @@ async def test_a_draining_replica_answers_what_it_holds(replica: MakeReplica, ro
     (stream,), (far_stream,) = near.links._pools["cpu"].streams.values(), far.server._streams
     for number in range(100):
         near.send(number, rows(number, 200))
-    await until(lambda: far.core.held_items == 100)
+    await until(lambda: not (stream._pending or stream._unacked))
     stream._transport.pause_reading()
     drained = asyncio.create_task(far.server.drain(10.0))
     await until(lambda: far.core.drained)
