@@ -59,7 +59,7 @@ def build_router(args: dict[str, Any]) -> Application:
 def applications(settings: Settings, paths: Paths, generations: dict[str, int] | None = None) -> list[dict[str, Any]]:
     """Every application of the fleet as Serve's config schema has it. A raised generation restarts that one alone."""
     generations = generations or {}
-    pools = [_pool(pool, settings, paths, generations.get(pool.facts.name, 0)) for pool in settings.pools]
+    pools = [_pool(pool, settings, paths, generations.get(app_name(pool.facts.name), 0)) for pool in settings.pools]
     return [*pools, _router(settings, paths, generations.get(ROUTER_APP, 0))]
 
 
@@ -75,6 +75,7 @@ def _pool(pool: PoolSettings, settings: Settings, paths: Paths, generation: int)
         name=facts.name,
         accelerator=facts.accelerator.name,
         emulated=facts.emulated,
+        facts=facts.digest(),
         backend=pool.backend,
         options=options,
         models=facts.models,

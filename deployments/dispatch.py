@@ -99,12 +99,14 @@ class FleetLinks:
         self,
         pools: Mapping[str, PoolQueue],
         fleet: FleetView,
+        facts: Mapping[str, str],
         key: bytes,
         clock: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._pools = {name: PoolLinks(name, queue) for name, queue in pools.items()}
         self._fleet = fleet
+        self._facts = facts
         self._key = key
         self._clock = clock
         self._loop = loop
@@ -115,12 +117,14 @@ class FleetLinks:
         self._spawn(self._ping_forever())
 
     # Dispatcher
-    def send(self, pool: str, item: Item, nbytes: int, deadline_s: float, on_answer: OnAnswer) -> LinkTicket | None:
+    def send(
+        self, pool: str, item: Item, nbytes: int, deadline_s: float, on_answer: OnAnswer, without: tuple[str, ...] = ()
+    ) -> LinkTicket | None:
         """See ports.Dispatcher.send."""
         links = self._pools[pool]
         if not links.usable:
             return None
-        entry = Entry(item.id, item, nbytes, deadline_s, on_answer)
+        entry = Entry(item.id, item, nbytes, deadline_s, on_answer, without)
         if not links.queue.offer(entry):
             return None
         if entry.replica:
@@ -197,6 +201,10 @@ class FleetLinks:
         if (welcome.pool, welcome.replica) != (links.name, replica) or replica in links.streams:
             stream.close(f"expected {links.name}/{replica}, found {welcome.pool}/{welcome.replica}")
             return
+        # Policy judged the pool by its configured facts; a replica started with others would make that judgement void.
+        if welcome.facts != self._facts[links.name]:
+            stream.close("was started with other facts than this router's configuration has; restart one of the two")
+            return
         links.streams[replica] = stream
         self._fleet.replica_up(links.name, replica, welcome.grants)
         log.info("pool %s replica %s is up on %s", links.name, replica, welcome.provider)
@@ -206,6 +214,8 @@ class FleetLinks:
     def on_answers(self, stream: RouterEnd, answers: list[Answer], load: Load) -> None:
         """Answers and a load report of one replica."""
         links, replica = self._homes[stream]
+        if links.streams.get(replica) is not stream:
+            return
         self._fleet.load(links.name, replica, load, self._clock())
         self.overruns[links.name][replica] = load.overruns
         for answer in answers:
@@ -217,6 +227,8 @@ class FleetLinks:
     def on_drain(self, stream: RouterEnd) -> None:
         """The replica is leaving: nothing new goes there; what waits and has no other replica goes back."""
         links, replica = self._homes[stream]
+        if links.streams.get(replica) is not stream:
+            return
         links.draining.add(replica)
         links.wanted.pop(replica, None)
         links.queue.replica_draining(replica)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from deployments.backends.base import Backend, BackendError
+from deployments.backends.base import Backend
 from models import tensors
 from models.pipeline import TextPipeline
 from models.spec import ModelSpec
@@ -56,6 +56,11 @@ class Lane:
         """Run a batch. `on_done` is called on the worker thread, always, whatever went wrong."""
         self._jobs.put((items, on_done))
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """End the thread after the batches already submitted, then the backend."""
         self._jobs.put(None)
@@ -67,7 +72,7 @@ class Lane:
             items, on_done = job
             try:
                 result = self._run(items)
-            except Exception as error:  # the thread must outlive whatever a backend does
+            except BaseException as error:  # the thread must outlive whatever a backend or a tokenizer does
                 log.exception("model %s: batch failed", self.spec.name)
                 result = BatchResult([Result("backend_failed", str(error), []) for _ in items], 0.0, 0.0, 0)
             on_done(result)
@@ -83,6 +88,9 @@ class Lane:
                 good.append(index)
             except TensorError as error:
                 results[index] = Result(error.reason, str(error), [])
+            except Exception as error:
+                log.exception("model %s: an item could not be decoded", self.spec.name)
+                results[index] = Result("backend_failed", str(error), [])
         run_s = 0.0
         rows = 0
         if good:
@@ -99,7 +107,7 @@ class Lane:
         started_s = time.perf_counter()
         try:
             return self._run_stacked(items, decoded)
-        except BackendError as error:
+        except Exception as error:  # a backend of another package may raise anything
             if len(items) == 1:
                 return [Result("backend_failed", str(error), [])], time.perf_counter() - started_s
         results = [self._run_decoded([item], [arrays])[0][0] for item, arrays in zip(items, decoded, strict=True)]

@@ -39,6 +39,8 @@ class PoolArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     accelerator: str
     emulated: bool
+    facts: str
+    """Digest of the pool's facts: routers whose configuration has others refuse this replica."""
     backend: str
     options: dict[str, object]
     models: tuple[str, ...]
@@ -57,6 +59,7 @@ class PoolReplica:
 
     async def __init__(self, args: dict[str, object]) -> None:
         self._args = msgspec.convert(args, PoolArgs)
+        self._leaving = False
         to_serve_log()
         confine_replica()
         loop = asyncio.get_running_loop()
@@ -78,6 +81,7 @@ class PoolReplica:
             provider=", ".join(sorted({placement.provider for placement in placements})),
             emulated=self._args.emulated,
             grants=tuple(grants),
+            facts=self._args.facts,
         )
         self._lanes = lanes
         key = read_stream_key(Path(self._args.key_file))
@@ -90,12 +94,18 @@ class PoolReplica:
         host, port = self._address
         return {"host": host, "port": port, "pool": self._args.name}
 
+    async def check_health(self) -> None:
+        """Serve asks: raises where the replica must be replaced. A draining one is let finish."""
+        if not self._leaving:
+            self._server.check()
+
     async def placements(self) -> dict[str, dict[str, object]]:
         """Where each model really runs, as ONNX Runtime reports it."""
         return {name: msgspec.to_builtins(lane.backend.placement) for name, lane in self._lanes.items()}
 
     async def __del__(self) -> None:
         """Serve is stopping this replica: finish what is held, move the rest elsewhere."""
+        self._leaving = True
         server = getattr(self, "_server", None)
         if server is not None:
             await server.drain(self._args.drain_s)

@@ -35,6 +35,8 @@ class ReplicaIdentity(msgspec.Struct, frozen=True):
     provider: str
     emulated: bool
     grants: tuple[ModelGrant, ...]
+    facts: str
+    """See router.protocol.link.Welcome.facts."""
 
 
 class _Held(msgspec.Struct, eq=False):
@@ -60,6 +62,7 @@ class ReplicaServer:
         self._lanes = lanes
         self._key = key
         self._loop = loop
+        self._versions = {grant.model: grant.version for grant in identity.grants}
         self._streams: set[ReplicaEnd] = set()
         self._server: asyncio.Server | None = None
         self._expirer: asyncio.Task[None] | None = None
@@ -103,7 +106,10 @@ class ReplicaServer:
         """A router proved the key: greet it."""
         self._streams.add(stream)
         i = self._identity
-        stream.send(Welcome(PROTOCOL_VERSION, i.pool, i.replica, i.accelerator, i.provider, i.emulated, list(i.grants)))
+        welcome = Welcome(
+            PROTOCOL_VERSION, i.pool, i.replica, i.accelerator, i.provider, i.emulated, list(i.grants), i.facts
+        )
+        stream.send(welcome)
         if self._core.draining:
             stream.send(Drain())
 
@@ -111,6 +117,10 @@ class ReplicaServer:
         """Admit each item or refuse it at once."""
         now_s = time.perf_counter()
         for item in items:
+            served = self._versions.get(item.model, "")
+            if item.version and item.version != served:
+                stream.answer(_refused(item, "model_not_found", f"serves version {served!r}, not {item.version!r}"))
+                continue
             nbytes = sum(tensor.data.nbytes for tensor in item.tensors)
             work = WorkItem(
                 (stream, item.id), item.model, item.rows, nbytes, now_s + item.budget_us * 1e-6, item.priority, now_s,
@@ -176,7 +186,7 @@ class ReplicaServer:
             held.stream.answer(
                 Answer(
                     held.item.id, result.reason, result.detail, True, queue_us, batch_us, run_us, batch.rows,
-                    [] if end.cancelled else result.tensors,
+                    [] if end.cancelled else result.tensors, self._versions[model],
                 )
             )  # fmt: skip
 
@@ -190,6 +200,14 @@ class ReplicaServer:
         while True:
             await asyncio.sleep(EXPIRE_PERIOD_S)
             self._answer_expired(self._core.expire(time.perf_counter()))
+
+    def check(self) -> None:
+        """Raises RuntimeError where this replica can no longer do its work: Serve then replaces it."""
+        if self._expirer is None or self._expirer.done() or self._server is None:
+            raise RuntimeError("the replica does not listen, or its housekeeping has ended")
+        dead = [model for model, lane in self._lanes.items() if not lane.is_alive]
+        if dead:
+            raise RuntimeError(f"the worker thread of {', '.join(dead)} has ended")
 
 
 def _refused(item: Item, reason: str, detail: str) -> Answer:

@@ -20,10 +20,10 @@ from deployments.loopback import confine_replica
 from deployments.members import Members
 from deployments.membership import watch
 from deployments.metrics_process import MetricsProcess
-from deployments.runtime import LoopTimers, RouterState, router_state
+from deployments.runtime import LoopTimers, Prepared, RouterState, router_state
 from models.repository import load_store
+from router.api.cycle import DataPlane
 from router.api.heads import RequestIds
-from router.api.http import DataPlane
 from router.api.listener import Listener
 from router.config.load import read_stream_key
 from router.config.settings import Settings
@@ -33,6 +33,7 @@ from router.telemetry.metrics import Metrics
 log = logging.getLogger("pointsman.router")
 
 FLUSH_PERIOD_S = 0.25
+DATES_PERIOD_S = 0.1
 SETTLE_S = 3.0
 """How long a new router waits for the pools before it listens: without, a restart would refuse its first requests."""
 MIGRATE = Path("/proc/sys/net/ipv4/tcp_migrate_req")
@@ -63,6 +64,7 @@ class RouterReplica:
         self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []
         self._handles: list[Any] = []
+        self._leaving = False
         self._state: RouterState | None = None
         self._listener: Listener | None = None
         self._links: FleetLinks | None = None
@@ -70,19 +72,29 @@ class RouterReplica:
 
     async def reconfigure(self, wire: dict[str, object]) -> None:
         """Take new settings: the first ones start the router, later ones replace rules, tenants and models' times."""
-        settings = Settings.from_wire(wire)
-        specs = await self._loop.run_in_executor(None, load_store, Path(self._args.store))
         if self._state is None:
+            settings = Settings.from_wire(wire)
+            specs = await self._loop.run_in_executor(None, load_store, Path(self._args.store))
             await self._start(settings, specs)
-        else:
-            await self._loop.run_in_executor(None, self._state.reload, settings, specs)
-        log.info("router runs with config %s", settings.digest)
+            log.info("router runs with config %s", settings.digest)
+            return
+        try:
+            prepared = await self._loop.run_in_executor(None, self._prepare, self._state, wire)
+        except Exception as error:
+            # Serve would replace a replica that raises here; the last good configuration serves better.
+            log.error("the new configuration is refused, the old one stays in force: %s", error)
+            return
+        self._state.put_in_force(prepared)
+        log.info("router runs with config %s", prepared.settings.digest)
+
+    def _prepare(self, state: RouterState, wire: dict[str, object]) -> Prepared:
+        return state.prepare(Settings.from_wire(wire), load_store(Path(self._args.store)))
 
     async def _start(self, settings: Settings, specs: Any) -> None:
         clock = SystemClock()
         state = router_state(settings, specs, LoopTimers(self._loop), clock, self._metrics)
         key = read_stream_key(Path(self._args.key_file))
-        self._links = FleetLinks(state.queues, state.fleet, key, clock.now_s, self._loop)
+        self._links = FleetLinks(state.queues, state.fleet, state.facts, key, clock.now_s, self._loop)
         state.handler.dispatcher = self._links
         self._state = state
         for pool in settings.pools:
@@ -126,21 +138,24 @@ class RouterReplica:
                 self._metrics.set_overruns(pool, replica, overruns)
 
     async def _dates_forever(self) -> None:
-        """Fill the policy table again at each moment a rule begins or ends."""
+        """Fill the policy table again once a rule has begun or ended."""
         while True:
+            await asyncio.sleep(DATES_PERIOD_S)
             state = self._state
             assert state is not None
-            now_s = state.clock.unix_s()
-            boundary_s = state.handler.policy.next_boundary_s(now_s)
-            wait_s = 60.0 if boundary_s is None else max(0.0, min(60.0, boundary_s - now_s))
-            await asyncio.sleep(wait_s)
-            if boundary_s is not None and state.clock.unix_s() >= boundary_s:
-                await self._loop.run_in_executor(None, state.handler.policy.fill, state.clock.unix_s())
+            policy, now_s = state.handler.policy, state.clock.unix_s()
+            if policy.is_due(now_s):
+                await self._loop.run_in_executor(None, policy.fill, now_s)
+                log.info("a rule has begun or ended: policy %s filled again", policy.version)
 
     async def check_health(self) -> None:
         """Serve asks: the listener must be open unless the replica is leaving."""
-        if self._listener is not None and not self._listener.is_open:
+        if self._listener is None or self._leaving:
+            return
+        if not self._listener.is_open:
             raise RuntimeError("the data listener is closed")
+        if any(task.done() for task in self._tasks):
+            raise RuntimeError("a task that keeps this router going has ended")
 
     async def state(self) -> dict[str, object]:
         """What this router sees of the fleet, for `pointsman status`."""
@@ -151,6 +166,7 @@ class RouterReplica:
 
     async def __del__(self) -> None:
         """Serve is stopping this replica: leave without loss."""
+        self._leaving = True
         if self._listener is not None:
             await self._listener.leave(self._args.accept_s, self._args.drain_s)
         for task in self._tasks:

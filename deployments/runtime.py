@@ -12,6 +12,7 @@ from models.repository import latest
 from models.spec import ModelSpec
 from router.config.build import policy_table, routing_profile
 from router.config.settings import ModelPolicy, Settings
+from router.core.profile import RoutingProfile
 from router.policy.credentials import Credentials
 from router.policy.table import PolicyTable
 from router.service.cycle import Cycle
@@ -41,32 +42,65 @@ class LoopTimers:
         return self._loop.call_later(delay_s, callback).cancel
 
 
+class Prepared(msgspec.Struct, frozen=True):
+    """A configuration worked out and ready to be put in force."""
+
+    settings: Settings
+    specs: Specs
+    policy: PolicyTable
+    credentials: Credentials
+    defaults: dict[str, ModelDefaults]
+    profile: RoutingProfile
+
+
 class RouterState(msgspec.Struct):
     """The parts of a router that outlive a reload, and the handler in force."""
 
     handler: Handler
     fleet: FleetView
     queues: dict[str, PoolQueue]
+    facts: dict[str, str]
+    """Digest of each pool's facts, by name."""
     clock: Clock
     metrics: Metrics
 
-    def reload(self, settings: Settings, specs: Specs) -> None:
-        """Put new rules, tenants, times and weights in force, all at once or, if anything fails, not at all."""
-        served = newest_first(specs)
-        policy = filled_table(settings, served, self.clock.unix_s())
-        credentials = Credentials(settings.tenants)
-        defaults = model_defaults(settings, served)
-        cycle = self.handler.cycle.with_profile(routing_profile(settings.routing))
+    def prepare(self, settings: Settings, specs: Specs) -> Prepared:
+        """Work out new settings, off the event loop; changes nothing. Raises where they cannot be put in force."""
+        if fact_digests(settings) != self.facts:
+            raise ValueError("pools or their facts have changed: that takes a restart of the router and of those pools")
+        return prepare(settings, specs, self.clock.unix_s())
+
+    def put_in_force(self, new: Prepared) -> None:
+        """On the event loop: between two requests, so that each sees the old configuration or the new one, whole."""
         handler = self.handler
+        handler.policy, handler.credentials, handler.defaults = new.policy, new.credentials, new.defaults
+        handler.specs = new.specs
+        handler.cycle = handler.cycle.with_profile(new.profile)
         handler.generation = object()
-        handler.policy, handler.credentials, handler.defaults, handler.specs = policy, credentials, defaults, served
-        handler.cycle = cycle
-        configure_metrics(self.metrics, settings, served)
+        configure_metrics(self.metrics, new.settings, new.specs)
+
+
+def prepare(settings: Settings, specs: Specs, unix_s: float) -> Prepared:
+    """Everything that follows from settings and models alone."""
+    served = newest_first(specs)
+    return Prepared(
+        settings,
+        served,
+        filled_table(settings, served, unix_s),
+        Credentials(settings.tenants),
+        model_defaults(settings, served),
+        routing_profile(settings.routing),
+    )
+
+
+def fact_digests(settings: Settings) -> dict[str, str]:
+    """Digest of the facts of each pool, by name."""
+    return {pool.facts.name: pool.facts.digest() for pool in settings.pools}
 
 
 def router_state(settings: Settings, specs: Specs, timers: LoopTimers, clock: Clock, metrics: Metrics) -> RouterState:
     """A router's parts for these settings. The dispatcher is still to be set on the handler."""
-    served = newest_first(specs)
+    new = prepare(settings, specs, clock.unix_s())
     facts = [pool.facts for pool in settings.pools]
     limits = settings.limits
     ledger = Ledger()
@@ -74,19 +108,19 @@ def router_state(settings: Settings, specs: Specs, timers: LoopTimers, clock: Cl
     queues = {f.name: PoolQueue(limits.queue_items_per_pool, limits.queue_bytes_per_pool) for f in facts}
     rng = random.Random()
     handler = Handler(
-        specs=served,
-        defaults=model_defaults(settings, served),
-        credentials=Credentials(settings.tenants),
-        policy=filled_table(settings, served, clock.unix_s()),
-        cycle=Cycle(fleet, ledger, routing_profile(settings.routing), rng),
+        specs=new.specs,
+        defaults=new.defaults,
+        credentials=new.credentials,
+        policy=new.policy,
+        cycle=Cycle(fleet, ledger, new.profile, rng),
         timers=timers,
         clock=clock,
         record=metrics.observe,
         badges={f.name: badge(f.name, f.accelerator.name, f.emulated) for f in facts},
         max_elements=limits.max_elements,
     )
-    configure_metrics(metrics, settings, served)
-    return RouterState(handler, fleet, queues, clock, metrics)
+    configure_metrics(metrics, settings, new.specs)
+    return RouterState(handler, fleet, queues, fact_digests(settings), clock, metrics)
 
 
 def newest_first(specs: Specs) -> dict[str, dict[str, ModelSpec]]:

@@ -97,12 +97,12 @@ def restart(name: str, config: Path, state: Path) -> None:
         raise click.ClickException(f"nothing is called {name!r}; there are: {', '.join(sorted(names))}")
     file = state / "run" / GENERATIONS
     generations = json.loads(file.read_text()) if file.exists() else {}
-    generations[name] = generations.get(name, 0) + 1
+    target = app.ROUTER_APP if name == app.ROUTER_APP else app.app_name(name)
+    generations[target] = generations.get(target, 0) + 1
     with _running_fleet(state):
         applications = app.applications(settings, app.default_paths(settings, state), generations)
         cluster.deploy(applications)
         file.write_text(json.dumps(generations))
-        target = app.ROUTER_APP if name == app.ROUTER_APP else app.app_name(name)
         time.sleep(1.0)
         cluster.wait_settled([target], START_TIMEOUT_S, _show_status)
 

@@ -96,7 +96,7 @@ def _matching(accepted: tuple[tuple[TensorSpec, ...], ...], arrays: Mapping[str,
     faults = [f"input {name} is missing" for name in sorted(names - arrays.keys())]
     known = {s.name for specs in accepted for s in specs}
     faults += [
-        f"input {name} " + ("does not go with the others" if name in known else "is unknown")
+        f"input {name!r} " + ("does not go with the others" if name in known else "is unknown")
         for name in sorted(arrays.keys() - names)
     ]
     raise TensorError("malformed", f"{', '.join(faults)}; accepted: {sets}")

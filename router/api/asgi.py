@@ -17,8 +17,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from router.api.cycle import DataPlane
 from router.api.heads import read_head, request_id
-from router.api.http import DataPlane
 from router.core.errors import RequestError, RouterError
 from router.protocol import metadata
 from router.service.handler import MAX_QUOTED

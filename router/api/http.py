@@ -8,89 +8,22 @@ else (health, metadata, explain, what a client pipelines behind a request) takes
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from router.api.heads import BadHead, RequestIds, infer_path, read_head, request_id
+from router.api.cycle import DataPlane, InferCycle
+from router.api.heads import BadHead, infer_path, read_head, request_id
 from router.core.errors import RequestError
-from router.service.exchange import Exchange
-from router.service.handler import Handler
+from router.service.handler import NO_KEY
 from router.service.head import Head
-from router.service.reply import Reply
 
-STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 MAX_HEAD_BYTES = 64 * 1024
 KEEP_ALIVE_S = 75.0
 BODY_S = 30.0
 LINGER_S = 2.0
 """How long the rest of a refused body is read and thrown away, so that the client sees the reply, not a reset."""
-
-
-class DataPlane:
-    """What all connections of one listener share."""
-
-    def __init__(self, handler: Handler, request_ids: RequestIds, max_body_bytes: int, version: str) -> None:
-        self.handler = handler
-        self.request_ids = request_ids
-        self.max_body_bytes = max_body_bytes
-        self.version = version
-        self.leaving = False
-        """Set while the replica drains: every reply closes its connection."""
-
-
-class InferCycle:
-    """One inference request on a connection. Stands where uvicorn keeps its own cycle, so that requests of both
-    kinds on one connection wait for each other in order."""
-
-    __slots__ = (
-        "body", "disconnected", "exchange", "head", "keep_alive", "message_event", "more_body", "protocol",
-        "refused", "response_complete",
-    )  # fmt: skip
-
-    def __init__(self, protocol: InferProtocol, head: Head, keep_alive: bool) -> None:
-        self.protocol = protocol
-        self.head = head
-        self.keep_alive = keep_alive
-        self.body = bytearray()
-        self.more_body = True
-        self.refused = False
-        self.response_complete = False
-        self.disconnected = False
-        self.message_event = _NO_EVENT
-        self.exchange: Exchange | None = None
-
-    def reply(self, reply: Reply) -> None:
-        """Write status, headers and body at once and give the connection back."""
-        if self.response_complete or self.disconnected:
-            return
-        self.response_complete = not self.more_body  # a refused request keeps its connection: nothing is read behind it
-        protocol = self.protocol
-        keep_alive = self.keep_alive and not protocol.plane.leaving and not self.more_body
-        close = b"" if keep_alive else b"connection: close\r\n"
-        body = reply.body
-        protocol.transport.write(
-            b"%b%bcontent-length: %d\r\n%b\r\n%b" % (STATUS_LINES[reply.status], reply.head, len(body), close, body)
-        )
-        self.exchange = None  # it refers back to this cycle: without this only the garbage collector would free both
-        if keep_alive:
-            protocol.after_reply()
-        elif self.more_body:
-            protocol.linger()
-        else:
-            protocol.transport.close()
-
-
-class _NoEvent:
-    """uvicorn sets its cycle's event on disconnect; nobody waits on ours."""
-
-    def set(self) -> None:
-        """Nothing waits."""
-
-
-_NO_EVENT = _NoEvent()
 
 
 class _Deaf:
@@ -115,6 +48,8 @@ class InferProtocol(HttpToolsProtocol):
     armed and cancelled around every request would cost more than all of its headers."""
     _known: tuple[bytes, list[tuple[bytes, bytes]], Head, int] | None = None
     """URL, headers, head and body length of an earlier request of this connection."""
+    paused_at_s = 0.0
+    """Loop time since when the client has not read its answers; 0 while it does."""
     head_at_s = 0.0
     """Loop time at which the last request's head was whole."""
     _head_bytes = 0
@@ -166,6 +101,10 @@ class InferProtocol(HttpToolsProtocol):
             self._refuse(self._begin(head, keep_alive), error.reason, error.detail)
             return
         cycle = self._begin(head, keep_alive)
+        if not plane.handler.knows(head):
+            # Before its body: what a stranger sends is not worth holding.
+            self._refuse(cycle, "unauthenticated", NO_KEY)
+            return
         if length > plane.max_body_bytes:
             self._refuse(cycle, "too_large", f"the body has {length} bytes, the limit is {plane.max_body_bytes}")
         elif self.expect_100_continue:
@@ -209,6 +148,18 @@ class InferProtocol(HttpToolsProtocol):
                 cycle.exchange.cancel()
         super().connection_lost(exc)
 
+    def pause_writing(self) -> None:
+        """The client reads too slowly: take no more requests of it, or its answers would pile up here."""
+        super().pause_writing()
+        self.paused_at_s = self.loop.time()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        super().resume_writing()
+        self.paused_at_s = 0.0
+        self.flow.resume_reading()
+
     def after_reply(self) -> None:
         """The connection is free for its next request, which may be waiting already."""
         if self.pipeline:
@@ -217,7 +168,9 @@ class InferProtocol(HttpToolsProtocol):
             self.idle_since_s = self.loop.time()
 
     def is_overdue(self, now_s: float) -> bool:
-        """Idle for KEEP_ALIVE_S (a part of a head does not count as life), or a body not whole after BODY_S."""
+        """Idle for KEEP_ALIVE_S (a part of a head is no life), or a body not sent or answers not read for BODY_S."""
+        if self.paused_at_s and now_s - self.paused_at_s > BODY_S:
+            return True
         if self.is_idle():
             return now_s - self.idle_since_s > KEEP_ALIVE_S
         return bool(self.cycle.more_body) and now_s - self.head_at_s > BODY_S

@@ -10,7 +10,8 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from router.api.asgi import data_app
-from router.api.http import KEEP_ALIVE_S, DataPlane, InferProtocol, protocol_class
+from router.api.cycle import DataPlane
+from router.api.http import KEEP_ALIVE_S, InferProtocol, protocol_class
 
 BACKLOG = 2048
 POLL_S = 0.02

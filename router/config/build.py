@@ -29,6 +29,15 @@ BACKENDS: dict[str, frozenset[str]] = {
 PROVIDERS = frozenset({"cpu", "openvino", "cuda", "tensorrt", "cann"})
 """Execution providers of the onnx backend."""
 
+KINDRED: dict[str, tuple[str, ...]] = {
+    "cpu": ("cpu", "openvino"),
+    "openvino": ("cpu", "openvino"),
+    "cuda": ("cuda", "tensorrt"),
+    "tensorrt": ("cuda", "tensorrt"),
+    "cann": ("cann",),
+}
+"""A class's default provider to every provider that runs on the same hardware."""
+
 DEFAULT_WEIGHTS = default_profile().weights
 
 

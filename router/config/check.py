@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from router.config.build import BACKENDS, DEFAULT_WEIGHTS, FILTERS, PICKERS, PROVIDERS, SCORERS
+from router.config.build import BACKENDS, DEFAULT_WEIGHTS, FILTERS, KINDRED, PICKERS, PROVIDERS, SCORERS
 from router.config.problems import unknown
 from router.config.read import Draft
 from router.config.schema import Accelerator, Backend, Fleet, Model, Policy, Pool, Profile, Tenant, TenantsFile
@@ -131,6 +131,15 @@ def _pool(draft: Draft[Fleet], path: str, pool: Pool, entry: Accelerator) -> Poo
     _check_backend(draft, f"{path}.backend", backend)
     if provider is None:
         draft.fault(f"{path}.backend", f'accelerator class "{pool.accelerator}" has no default provider: name one')
+    elif (
+        not emulated and provider in PROVIDERS and entry.provider in KINDRED and provider not in KINDRED[entry.provider]
+    ):
+        # A pool must not answer in the name of hardware that its provider never touches.
+        draft.fault(
+            f"{path}.backend.provider",
+            f'"{provider}" does not run on "{pool.accelerator}", '
+            f"{' or '.join(KINDRED[entry.provider or provider])} does; for hardware that is not there: type: emulated",
+        )
     given: dict[str, Option] = backend.model_dump(exclude={"type"}, exclude_none=True)
     given |= {"accelerator": pool.accelerator} if emulated else {"provider": provider or ""}
     facts = PoolFacts(

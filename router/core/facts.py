@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 
 
@@ -36,6 +38,11 @@ class PoolFacts(msgspec.Struct, frozen=True):
     labels: dict[str, str]
     cost: float
     models: tuple[str, ...]
+
+    def digest(self) -> str:
+        """Identity of what policy judges of the pool, 16 hex digits. Cost and models are no part of it."""
+        judged = (self.name, self.accelerator, self.region, self.provider, self.emulated, self.labels)
+        return hashlib.sha256(msgspec.json.encode(judged, order="deterministic")).hexdigest()[:16]
 
 
 class TenantFacts(msgspec.Struct, frozen=True):

@@ -54,6 +54,7 @@ class PolicyTable:
         self._versions = {name: ("", *known) if self._by_version else ("",) for name, known in models.items()}
         self._nothing = EligibilityRow(version, {})
         self._rows: dict[_Key, EligibilityRow] = {}
+        self._filled_s = 0.0
 
     def fill(self, now_s: float) -> None:
         """Work out every row for the rules in force at `now_s` (Unix seconds). Call again at `next_boundary_s`."""
@@ -70,7 +71,12 @@ class PolicyTable:
                         if row is None:
                             row = shared[id(verdicts)] = EligibilityRow(self.version, verdicts)
                         rows[tenant.id, model, version, priority] = row
-        self._rows = rows
+        self._rows, self._filled_s = rows, now_s
+
+    def is_due(self, now_s: float) -> bool:
+        """Whether a rule has begun or ended since the rows were filled."""
+        boundary_s = self.next_boundary_s(self._filled_s)
+        return boundary_s is not None and boundary_s <= now_s
 
     def lookup(self, tenant_id: str, model: str, version: str, priority: int) -> EligibilityRow:
         """The row of one request. `version` is "" where none was named. Unknown anything: a row without verdicts."""

@@ -28,6 +28,7 @@ class Item(msgspec.Struct, array_like=True, gc=False):
     id: int
     model: str
     version: str
+    """The version asked for; "": whichever the replica serves."""
     budget_us: int
     """Time left when the frame was written. Relative, so clocks need not agree."""
     priority: int
@@ -55,6 +56,8 @@ class Answer(msgspec.Struct, array_like=True, gc=False):
     run_us: int
     batch_rows: int
     tensors: list[Tensor]
+    version: str = ""
+    """Version of the model that ran; "" where none did."""
 
 
 class ModelGrant(msgspec.Struct, array_like=True, gc=False):
@@ -89,6 +92,8 @@ class Welcome(msgspec.Struct, tag=1, array_like=True):
     """Where the nodes really run, as ONNX Runtime reports it."""
     emulated: bool
     grants: list[ModelGrant]
+    facts: str = ""
+    """Digest of the pool's facts as the replica was started with them: what policy judged must be what runs."""
 
 
 class Submit(msgspec.Struct, tag=2, array_like=True):

@@ -103,7 +103,7 @@ class Exchange:
             sent.append(Tensor(name, datatype, list(array.shape), data))
         facts = self._facts = h.facts(head, tenant, times, rows, nbytes, self._started_s)
         self._item = Item(
-            0, head.model, spec.version, 0, times.priority, tenant.id, facts.eligible.version, head.request_id, rows,
+            0, head.model, head.version, 0, times.priority, tenant.id, facts.eligible.version, head.request_id, rows,
             list(parsed.outputs), sent,
         )  # fmt: skip
         now_s = h.clock.now_s()
@@ -117,13 +117,18 @@ class Exchange:
         assert item is not None
         while True:
             now_s = h.clock.now_s()
+            # Asked anew for every attempt: rules may have changed since the last one.
+            facts.eligible = h.policy.lookup(facts.tenant, facts.model, facts.version, facts.priority)
+            item.policy_version = facts.eligible.version
             decision = self._decision = h.cycle.decide(facts, now_s)
             self._stages.decide_s += h.clock.now_s() - now_s
             if not decision.pool:
                 raise no_pool_error(decision, facts, self._last_error)
             attempt = self._attempt = h.cycle.dispatch(decision, facts, now_s)
             item.id = h.new_item_id()
-            self._ticket = h.dispatcher.send(decision.pool, item, facts.nbytes, facts.deadline_s, self._on_answer)
+            self._ticket = h.dispatcher.send(
+                decision.pool, item, facts.nbytes, facts.deadline_s, self._on_answer, facts.tried_replicas
+            )
             if self._ticket is not None:
                 return
             self._attempt = None
@@ -146,8 +151,11 @@ class Exchange:
         assert ticket is not None
         now_s = h.clock.now_s()
         if not answer.reason:
-            body = oip.encode_infer(self._head.model, self._version, self._client_id(), answer.tensors)
+            # The lease first: whatever the answer holds, it has come.
             h.cycle.on_answer(attempt, answer, now_s)
+            self._attempt = self._ticket = None
+            version = answer.version or self._version
+            body = oip.encode_infer(self._head.model, version, self._client_id(), answer.tensors)
             self._succeed(answer, attempt, body, now_s)
             return
         attempt.replica = ticket.replica
@@ -164,9 +172,14 @@ class Exchange:
 
     def _on_deadline(self) -> None:
         """The budget is spent: whatever is under way is of no use any more."""
-        if not self._ended:
-            self._give_back()
+        if self._ended:
+            return
+        sent = self._ticket is not None and self._ticket.replica != ""
+        self._give_back()
+        if sent:
             self._fail(UpstreamError("backend_timeout", "the deadline passed before the pool answered"))
+        else:
+            self._fail(CapacityError("deadline_unmeetable", "the deadline passed while waiting for a replica"))
 
     def _give_back(self) -> None:
         if self._ticket is not None:
@@ -222,7 +235,7 @@ class Exchange:
 
     def _finish(self, record: RequestRecord) -> None:
         self._ended = True
-        self._attempt = self._ticket = None
+        self._give_back()  # nothing is held any more where a step has ended it already
         if self._cancel_timer is not None:
             self._cancel_timer()
         self._h.ended(record)

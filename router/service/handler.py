@@ -26,6 +26,7 @@ from router.service.reply import Badge, Reply, failed
 
 log = logging.getLogger("pointsman.request")
 
+NO_KEY = "no valid API key: send `Authorization: Bearer <key>`"
 MAX_QUOTED = 128
 """Characters of a client's own words that an error repeats."""
 
@@ -88,8 +89,15 @@ class Handler(msgspec.Struct):
         """The tenant that the credential proves. Raises RequestError."""
         tenant = self.credentials.authenticate(head.credential)
         if tenant is None:
-            raise RequestError("unauthenticated", "no valid API key: send `Authorization: Bearer <key>`")
+            raise RequestError("unauthenticated", NO_KEY)
         return tenant
+
+    def knows(self, head: Head) -> bool:
+        """Whether the head's credential proves a tenant, now or earlier under this very configuration."""
+        known = head.terms
+        if known is not None and known.generation is self.generation:
+            return True
+        return self.credentials.authenticate(head.credential) is not None
 
     def spec(self, head: Head) -> ModelSpec:
         """The model that the request names. Raises RequestError in the words Triton's clients know."""

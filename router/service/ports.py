@@ -39,15 +39,22 @@ class Ticket(Protocol):
 class Dispatcher(Protocol):
     """Carries items to pools."""
 
-    def send(self, pool: str, item: Item, nbytes: int, deadline_s: float, on_answer: OnAnswer) -> Ticket | None:
-        """Queue or send one item. None: the pool's queue is full or it has no replica; nothing was taken."""
+    def send(
+        self, pool: str, item: Item, nbytes: int, deadline_s: float, on_answer: OnAnswer, without: tuple[str, ...] = ()
+    ) -> Ticket | None:
+        """Queue or send one item, to none of the replicas in `without`.
+
+        None: the pool's queue is full, or it has no replica to send to; nothing was taken.
+        """
         ...
 
 
 class NoDispatcher:
     """Stands in until the streams are there: takes nothing, so requests end as unserved, not as errors."""
 
-    def send(self, pool: str, item: Item, nbytes: int, deadline_s: float, on_answer: OnAnswer) -> Ticket | None:
+    def send(
+        self, pool: str, item: Item, nbytes: int, deadline_s: float, on_answer: OnAnswer, without: tuple[str, ...] = ()
+    ) -> Ticket | None:
         """Takes nothing."""
         return None
 

@@ -22,6 +22,8 @@ class Entry(msgspec.Struct, eq=False):
     deadline_s: float
     owner: object
     """The caller's own record of the request, handed back untouched."""
+    without: tuple[str, ...] = ()
+    """Replicas that have failed this request already."""
     replica: str = ""
     ended: bool = False
 
@@ -82,10 +84,13 @@ class PoolQueue:
 
         False: the queue is full (items or bytes); nothing was taken.
         """
-        replica = self._best(entry)
+        # What waits already goes first: small newcomers would else pass a large one until it expires.
+        replica = "" if self._waiting.get(entry.item.model) else self._best(entry)
         if replica:
             self._open(replica, entry)
             return True
+        if entry.without and not any(name not in entry.without for name in self._credits):
+            return False
         if self._waiting_items >= self.max_waiting or self._waiting_bytes + entry.nbytes > self.max_waiting_bytes:
             return False
         self._waiting_items += 1
@@ -132,6 +137,8 @@ class PoolQueue:
         """The replica with credit and the fewest open rows; the first of equals."""
         best, fewest = "", -1
         for replica, credit in self._credits.items():
+            if replica in entry.without:
+                continue
             if (fewest < 0 or credit.open_rows < fewest) and credit.fits(entry):
                 best, fewest = replica, credit.open_rows
         return best

@@ -47,7 +47,7 @@ BODIES = {
     "wrong datatype": (MLP_INFER, x(datatype="FP64"), 400, "FP32 expected, got FP64"),
     "unknown datatype": (MLP_INFER, x(datatype="FLOAT"), 400, "unknown datatype 'FLOAT'"),
     "binary datatype": (MLP_INFER, x(datatype="FP16"), 400, "no JSON form"),
-    "wrong name": (MLP_INFER, x(name="y"), 400, "input x is missing, input y is unknown"),
+    "wrong name": (MLP_INFER, x(name="y"), 400, "input x is missing, input 'y' is unknown"),
     "missing tensor": (MINILM_INFER, {"inputs": [IDS]}, 400, "input attention_mask is missing"),
     "tensor twice": (MLP_INFER, {"inputs": x()["inputs"] * 2}, 400, "given twice"),
     "text beside tokens": (

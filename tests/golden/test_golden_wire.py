@@ -62,12 +62,12 @@ BYTES = Tensor("text", "BYTES", [2, 1], to_wire(ARRAYS["BYTES"], "BYTES"))
 MESSAGES = {
     "welcome": Welcome(
         1, "local", "local#1", "x86-cpu", "CPUExecutionProvider", False,
-        [ModelGrant("mlp", "1", 32, 256, 1 << 20, [(1, 0.0005), (32, 0.002)])],
+        [ModelGrant("mlp", "1", 32, 256, 1 << 20, [(1, 0.0005), (32, 0.002)])], "0123456789abcdef",
     ),
     "submit": Submit([Item(7, "mlp", "1", 50_000, 1, "search", "p-1", "r-1", 1, ["y"], [FP32, BYTES])]),
     "cancel": Cancel([7, 8]),
     "answers": Answers(
-        1, [Answer(7, "", "", True, 120, 30, 900, 4, [FP32]), Answer(8, "expired", "late", False, 0, 0, 0, 0, [])],
+        1, [Answer(7, "", "", True, 120, 30, 900, 4, [FP32], "1"), Answer(8, "expired", "late", False, 0, 0, 0, 0, [])],
         Load({"mlp": 5}, False, 0),
     ),
     "drain": Drain(),

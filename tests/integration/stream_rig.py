@@ -29,6 +29,7 @@ from router.state.inflight import Ledger
 from router.state.pool_queue import PoolQueue
 
 KEY = b"the key of both ends, 32 bytes.."
+FACTS = "facts"
 STORE = Path(__file__).parents[2] / "build" / "models"
 WAIT_S = 15.0
 """For what takes milliseconds: only a fault takes this long."""
@@ -50,12 +51,19 @@ class Replica:
     """One pool replica. `held` is what it has admitted and not yet answered."""
 
     def __init__(
-        self, pool: str = "cpu", name: str = "r1", *, key: bytes = KEY, max_rows: int = 32, items: int = 128
+        self,
+        pool: str = "cpu",
+        name: str = "r1",
+        *,
+        key: bytes = KEY,
+        max_rows: int = 32,
+        items: int = 128,
+        facts: str = FACTS,
     ) -> None:
         spec = mlp_spec(max_rows)
         nbytes = 64 * 1024 * 1024
         grant = ModelGrant("mlp", "1", max_rows, items, nbytes, [(1, 0.001), (max_rows, 0.01)])
-        identity = ReplicaIdentity(pool, name, "x86-cpu", "CPUExecutionProvider", False, (grant,))
+        identity = ReplicaIdentity(pool, name, "x86-cpu", "CPUExecutionProvider", False, (grant,), facts)
         backend = OnnxBackend(spec, {"provider": "cpu", "threads": 1})
         self.name = name
         self.core = ReplicaCore({"mlp": spec.batch}, 4096, nbytes)
@@ -81,7 +89,9 @@ class Router:
         facts = [PoolFacts(p, AcceleratorFacts("x86-cpu"), "here", "cpu", False, {}, 1.0, ("mlp",)) for p in pools]
         self.fleet = FleetView(facts, Ledger(), queue_items=waiting)
         queues = {pool: PoolQueue(waiting, 64 * 1024 * 1024) for pool in pools}
-        self.links = FleetLinks(queues, self.fleet, key, time.perf_counter, asyncio.get_running_loop())
+        self.links = FleetLinks(
+            queues, self.fleet, dict.fromkeys(pools, FACTS), key, time.perf_counter, asyncio.get_running_loop()
+        )
         self.queues = queues
         self.answers: dict[int, list[Answer]] = defaultdict(list)
 

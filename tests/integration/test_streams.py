@@ -248,3 +248,11 @@ async def test_a_peer_that_says_nothing_is_dropped_after_its_time() -> None:
         await until(lambda: listener.why)
         assert "no sign of life" in listener.why
         server.close()
+
+
+async def test_a_replica_started_with_other_facts_is_never_used(replica: MakeReplica, router: MakeRouter) -> None:
+    """Policy judged the pool by the router's facts; whoever runs under others is no member of it."""
+    near, far = router("cpu"), await replica(facts="another accelerator")
+    near.links.set_members("cpu", {far.name: far.address})
+    with pytest.raises(TimeoutError):
+        await until(lambda: near.fleet.able("cpu", "mlp"), 1.0)

@@ -38,8 +38,8 @@ def test_rows_are_the_extent_of_the_batch_axis():
     [
         ({}, "input text is missing; accepted: [text] or [ids, mask]"),
         ({"ids": np.ones((1, 2), np.int64)}, "input mask is missing; accepted: [text] or [ids, mask]"),
-        ({**tokens(1, 2), "extra": np.ones(1)}, "input extra is unknown; accepted: [text] or [ids, mask]"),
-        ({"txt": np.array([b""], object)}, "input text is missing, input txt is unknown"),
+        ({**tokens(1, 2), "extra": np.ones(1)}, "input 'extra' is unknown; accepted: [text] or [ids, mask]"),
+        ({"txt": np.array([b""], object)}, "input text is missing, input 'txt' is unknown"),
     ],
 )
 def test_a_wrong_set_of_names_is_malformed_and_says_which_sets_are_accepted(arrays, words):
