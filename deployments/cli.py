@@ -11,7 +11,6 @@ import click
 
 from deployments import serving
 from deployments.devices import probe
-from router.config.load import load
 from router.config.problems import ConfigError
 from router.policy.credentials import KEY_BYTES, digest, new_key
 
@@ -62,7 +61,7 @@ def validate(config: Path, state: Path) -> None:
     pointsman validate --config my-fleet.yaml
     """
     with _config_errors():
-        settings = load(config, serving.known_models(state), tenants_file_may_be_absent=True)
+        settings = serving.checked(config, state)
     click.echo(
         f"{config}: {len(settings.pools)} pools, {len(settings.tenants)} tenants, {len(settings.rules)} rules: "
         f"config {settings.digest}"

@@ -32,8 +32,9 @@ def lost(entry: Entry, detail: str, *, dispatched: bool) -> Answer:
 class PoolLinks:
     """One pool: its queue, its streams by replica id, and the entries sent and not yet answered."""
 
-    def __init__(self, name: str, queue: PoolQueue) -> None:
+    def __init__(self, name: str, queue: PoolQueue, clock: Callable[[], float]) -> None:
         self.name = name
+        self.clock = clock
         self.queue = queue
         self.streams: dict[str, RouterEnd] = {}
         self.draining: set[str] = set()
@@ -58,7 +59,12 @@ class PoolLinks:
     def release(self, entry: Entry) -> None:
         """Free the entry's credit and send what may go now."""
         for ready in self.queue.finished(entry):
-            self.send(ready)
+            self.send_late(ready)
+
+    def send_late(self, entry: Entry) -> None:
+        """Send an entry that had to wait for credit."""
+        entry.waited_s = self.clock() - entry.offered_s
+        self.send(entry)
 
     @property
     def usable(self) -> bool:
@@ -79,6 +85,11 @@ class LinkTicket:
     def replica(self) -> str:
         """See ports.Ticket.replica."""
         return self._entry.replica
+
+    @property
+    def waited_s(self) -> float:
+        """See ports.Ticket.waited_s."""
+        return self._entry.waited_s
 
     def cancel(self) -> None:
         """Withdraw it where it waits, or tell the replica; the credit comes back with the replica's own answer."""
@@ -104,7 +115,7 @@ class FleetLinks:
         clock: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._pools = {name: PoolLinks(name, queue) for name, queue in pools.items()}
+        self._pools = {name: PoolLinks(name, queue, clock) for name, queue in pools.items()}
         self._fleet = fleet
         self._facts = facts
         self._key = key
@@ -124,7 +135,7 @@ class FleetLinks:
         links = self._pools[pool]
         if not links.usable:
             return None
-        entry = Entry(item.id, item, nbytes, deadline_s, on_answer, without)
+        entry = Entry(item.id, item, nbytes, deadline_s, on_answer, without, self._clock())
         if not links.queue.offer(entry):
             return None
         if entry.replica:
@@ -209,7 +220,7 @@ class FleetLinks:
         self._fleet.replica_up(links.name, replica, welcome.grants)
         log.info("pool %s replica %s is up on %s", links.name, replica, welcome.provider)
         for entry in links.queue.replica_up(replica, welcome.grants):
-            links.send(entry)
+            links.send_late(entry)
 
     def on_answers(self, stream: RouterEnd, answers: list[Answer], load: Load) -> None:
         """Answers and a load report of one replica."""

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-import secrets
 import signal
 import socket
-import sys
 import threading
 import time
 import urllib.error
@@ -21,11 +18,12 @@ from typing import Any
 import click
 
 from deployments.environments import EnvironmentProblem
-from deployments.placement import PlacementError
+from deployments.keys import local_keys, stream_key
+from deployments.placement import PlacementError, place
 from models.repository import load_store
-from router.config.load import load, tenants_yaml
+from router.config.load import load
+from router.config.problems import ConfigError, Problem
 from router.config.settings import ServerSettings, Settings
-from router.policy.credentials import KEY_BYTES, digest, new_key
 
 START_TIMEOUT_S = 120.0
 READY_TIMEOUT_S = 30.0
@@ -41,17 +39,34 @@ def known_models(state: Path) -> set[str] | None:
     return set(load_store(store)) if store.is_dir() else None
 
 
+def checked(config: Path, state: Path) -> Settings:
+    """The fleet file's settings, whose tenants file may still be absent, with a place for every pool.
+
+    Raises ConfigError with the YAML path of each fault.
+    """
+    settings = load(config, known_models(state), tenants_file_may_be_absent=True)
+    problems = []
+    for index, pool in enumerate(settings.pools):
+        try:
+            place(pool.facts.accelerator.name, pool.facts.emulated)
+        except PlacementError as error:
+            problems.append(Problem(str(config), 1, f"pools[{index}].accelerator", str(error)))
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
 def serve(config: Path, state: Path) -> int:
     """Start the fleet, print how to use it, wait for Ctrl-C, stop it. Returns the exit status."""
     started_s = time.monotonic()
-    settings = load(config, known_models(state), tenants_file_may_be_absent=True)
+    settings = checked(config, state)
     if taken := _taken(settings.server):
         say(f"{taken} is taken: stop what listens there, or set another port under `server:` in {config}")
         return 2
     run = state / "run"
-    keys = _local_keys(config, settings, run)
+    keys = local_keys(settings, run)
     settings = load(config, known_models(state))
-    _stream_key(settings, run)
+    stream_key(settings, run)
     (run / GENERATIONS).unlink(missing_ok=True)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -63,7 +78,7 @@ def serve(config: Path, state: Path) -> int:
 
     try:
         applications = app.applications(settings, app.default_paths(settings, state))
-    except (EnvironmentProblem, PlacementError) as error:
+    except EnvironmentProblem as error:
         say(str(error))
         return 2
     with cluster.local_cluster(run / CLUSTER):
@@ -73,11 +88,12 @@ def serve(config: Path, state: Path) -> int:
         cluster.deploy(applications)
         names = [application["name"] for application in applications]
         cluster.wait_settled(names, START_TIMEOUT_S, _show_status, stop.is_set)
-        _wait_listening(settings, stop)
+        ready = _wait_listening(settings, stop)
         if not stop.is_set():
             click.echo(_pool_table(settings))
             click.echo(_how_to_use(settings, keys))
-            say(f"ready after {time.monotonic() - started_s:.1f} s; Ctrl-C stops everything")
+            state_now = "ready" if ready else "started, with no pool ready,"
+            say(f"{state_now} after {time.monotonic() - started_s:.1f} s; Ctrl-C stops everything")
         while not stop.wait(0.2):
             pass
         say("stopping")
@@ -191,18 +207,17 @@ def _last_line(message: str) -> str:
     return (errors or lines or ["no message"])[-1]
 
 
-def _wait_listening(settings: Settings, stop: threading.Event) -> None:
-    """Until a router answers and sees at least one pool, the time is up, or someone wants to stop."""
+def _wait_listening(settings: Settings, stop: threading.Event) -> bool:
+    """Until a router answers and sees at least one pool: then True. False when the time is up or someone stops it."""
     url = f"http://{settings.server.http_host}:{settings.server.http_port}/v2/health/ready"
     deadline_s = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline_s and not stop.is_set():
         try:
             with urllib.request.urlopen(url, timeout=2):
-                return
+                return True
         except OSError:
             time.sleep(0.1)
-    if not stop.is_set():
-        say(f"no pool is ready after {READY_TIMEOUT_S:g} s")
+    return False
 
 
 def _taken(server: ServerSettings) -> str:
@@ -248,39 +263,3 @@ def _how_to_use(settings: Settings, keys: dict[str, str]) -> str:
         body = '{"inputs":[{"name":"text","shape":[1],"datatype":"BYTES","data":["a quick brown fox"]}]}'
         lines += ["", f"curl -s {url}/v2/models/minilm/infer -H 'authorization: Bearer {key}' -d '{body}'"]
     return "\n".join([*lines, ""])
-
-
-def _local_keys(config: Path, settings: Settings, run: Path) -> dict[str, str]:
-    """Keys of this machine's own tenants, made at the first start where the fleet file leaves them to a tenants file.
-
-    Only a fleet whose tenants file is absent gets new keys; they are kept beside it for the curl line of later starts.
-    """
-    shown = run / "keys.json"
-    tenants_file = Path(settings.tenants_file) if settings.tenants_file else None
-    if tenants_file is not None and not tenants_file.exists():
-        keys = {
-            tenant.id: new_key(secrets.token_bytes(KEY_BYTES)) for tenant in settings.tenants if not tenant.key_digests
-        }
-        run.mkdir(parents=True, exist_ok=True)
-        tenants_file.parent.mkdir(parents=True, exist_ok=True)
-        _write_private(shown, json.dumps(keys))
-        _write_private(tenants_file, tenants_yaml({tenant: digest(key) for tenant, key in keys.items()}))
-        say(f"made API keys for {', '.join(keys)}: {shown}")
-    return json.loads(shown.read_text()) if tenants_file is not None and shown.exists() else {}
-
-
-def _stream_key(settings: Settings, run: Path) -> None:
-    """The key of the streams between router and pools, made at the first start."""
-    path = Path(settings.stream_key_file) if settings.stream_key_file else run / "stream.key"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_private(path, secrets.token_hex(32))
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
-    if sys.platform != "win32":
-        path.chmod(0o600)

@@ -156,7 +156,7 @@ class Exchange:
             self._attempt = self._ticket = None
             version = answer.version or self._version
             body = oip.encode_infer(self._head.model, version, self._client_id(), answer.tensors)
-            self._succeed(answer, attempt, body, now_s)
+            self._succeed(answer, attempt, ticket.waited_s + answer.queue_us * 1e-6, body, now_s)
             return
         attempt.replica = ticket.replica
         self._attempt = self._ticket = None
@@ -191,14 +191,15 @@ class Exchange:
     def _client_id(self) -> str:
         return self._parsed.id if self._parsed is not None else ""
 
-    def _succeed(self, answer: Answer, attempt: Attempt, body: bytes, now_s: float) -> None:
+    def _succeed(self, answer: Answer, attempt: Attempt, queue_s: float, body: bytes, now_s: float) -> None:
         h, request, pool = self._h, attempt.request, attempt.lease.pool
         badge = h.badges[pool]
         total_s = now_s - self._started_s
         stages = self._stages
+        stages.queue_s = queue_s
         record = RequestRecord(
             self._head.request_id, self._tenant, self._head.model, "answered", 200, pool, badge.accelerator,
-            badge.emulated, request.attempts, stages.parse_s, stages.decide_s, answer.queue_us * 1e-6,
+            badge.emulated, request.attempts, stages.parse_s, stages.decide_s, queue_s,
             answer.batch_us * 1e-6, answer.run_us * 1e-6, total_s, answer.batch_rows, attempt.predicted_s,
             now_s - attempt.sent_s, now_s <= request.deadline_s, total_s <= request.target_s,
         )  # fmt: skip

@@ -32,6 +32,11 @@ class Ticket(Protocol):
         """The replica that was given the item, "" while it waits for one."""
         ...
 
+    @property
+    def waited_s(self) -> float:
+        """How long the item waited before it was sent, in seconds."""
+        ...
+
     def cancel(self) -> None:
         """The answer is of no use any more. `on_answer` will not be called after this."""
 

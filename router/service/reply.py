@@ -27,6 +27,8 @@ class Stages(msgspec.Struct, gc=False):
 
     parse_s: float = 0.0
     decide_s: float = 0.0
+    queue_s: float = 0.0
+    """In router and replica."""
 
 
 class Badge(msgspec.Struct, frozen=True):
@@ -59,7 +61,7 @@ def answered(request_id: str, pool: Badge, stages: Stages, answer: Answer, total
         request_id.encode(),
         stages.parse_s * 1e3,
         stages.decide_s * 1e3,
-        answer.queue_us * 1e-3,
+        stages.queue_s * 1e3,
         answer.batch_us * 1e-3,
         answer.run_us * 1e-3,
         total_s * 1e3,

@@ -24,6 +24,9 @@ class Entry(msgspec.Struct, eq=False):
     """The caller's own record of the request, handed back untouched."""
     without: tuple[str, ...] = ()
     """Replicas that have failed this request already."""
+    offered_s: float = 0.0
+    waited_s: float = 0.0
+    """How long it waited here for a replica's credit, in seconds; 0 where it was sent at once."""
     replica: str = ""
     ended: bool = False
 

@@ -86,6 +86,8 @@ class Ticket:
     def __init__(self, pool, replica, on_answer) -> None:
         self.pool, self.replica, self.on_answer, self.cancelled = pool, replica, on_answer, False
 
+    waited_s = 0.0
+
     def cancel(self) -> None:
         self.cancelled = True
 
