@@ -1,0 +1,1 @@
+"""Where the router's time goes in one request, in-process and without sockets."""
