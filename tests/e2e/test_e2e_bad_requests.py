@@ -51,7 +51,7 @@ BODIES = {
     "missing tensor": (MINILM_INFER, {"inputs": [IDS]}, 400, "input attention_mask is missing"),
     "tensor twice": (MLP_INFER, {"inputs": x()["inputs"] * 2}, 400, "given twice"),
     "text beside tokens": (
-        MINILM_INFER, {"inputs": [*text("a")["inputs"], IDS, MASK]}, 400, "text does not go with the others",
+        MINILM_INFER, {"inputs": [*text("a")["inputs"], IDS, MASK]}, 400, "'text' does not go with the others",
     ),
     "no data": (MLP_INFER, {"inputs": [{"name": "x", "shape": [1, 256], "datatype": "FP32"}]}, 400, "data is missing"),
     "wrong shape": (MLP_INFER, x(shape=[1, 255], data=[0.5] * 255), 422, "256 expected, got 255"),
