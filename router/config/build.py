@@ -19,6 +19,8 @@ from router.core.scorers.latency import Latency
 from router.policy.table import PolicyTable, policy_version
 
 FILTERS: dict[str, Filter] = {"model": model, "readiness": readiness, "capacity": capacity, "deadline": deadline}
+NEEDED_FILTERS = ("model", "readiness", "capacity")
+"""Without these a decision could name a pool that cannot take the request."""
 SCORERS: dict[str, Scorer] = {scorer.name: scorer for scorer in (Latency(), Headroom(), Cost())}
 PICKERS: dict[str, Picker] = {"max_score": max_score, "power_of_two": power_of_two}
 BACKENDS: dict[str, frozenset[str]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from router.config.build import BACKENDS, DEFAULT_WEIGHTS, FILTERS, KINDRED, PICKERS, PROVIDERS, SCORERS
+from router.config.build import BACKENDS, DEFAULT_WEIGHTS, FILTERS, KINDRED, NEEDED_FILTERS, PICKERS, PROVIDERS, SCORERS
 from router.config.problems import unknown
 from router.config.read import Draft
 from router.config.schema import Accelerator, Backend, Fleet, Model, Policy, Pool, Profile, Tenant, TenantsFile
@@ -269,6 +269,10 @@ def _routing(draft: Draft[Fleet]) -> RoutingSettings:
             draft.fault(f"{at}.filters[{index}]", unknown("filter", name, FILTERS))
         elif name in filters[:index]:
             draft.fault(f"{at}.filters[{index}]", f'"{name}" is listed twice')
+    missing = [name for name in NEEDED_FILTERS if name not in filters]
+    if missing and len(set(filters) & FILTERS.keys()) == len(filters):
+        words = " and ".join(f'"{name}"' for name in missing)
+        draft.fault(f"{at}.filters", f"lacks {words}: requests would go to pools that cannot take them")
     for name in scorers:
         if name not in SCORERS:
             draft.fault(f"{at}.scorers.{name}", unknown("scorer", name, SCORERS))

@@ -104,11 +104,11 @@ def test_the_default_profile_is_the_core_s_own(fleet):
 
 def test_a_profile_may_be_written_out(tmp_path):
     """Weights, filters and picker by name."""
-    profile = "routing: {profile: {filters: [model], scorers: {cost: 3}, picker: power_of_two}}"
+    profile = "routing: {profile: {filters: [capacity, model, readiness], scorers: {cost: 3}, picker: power_of_two}}"
     (tmp_path / "f.yaml").write_text(f"pools: [{{name: a, accelerator: x86-cpu, region: r, models: [m]}}]\n{profile}\n")
     built = routing_profile(load(tmp_path / "f.yaml").routing)
     assert ([f.__name__ for f in built.filters], built.weights, built.picker.__name__) == (
-        ["model"],
+        ["capacity", "model", "readiness"],
         {"cost": 3.0},
         "power_of_two",
     )
