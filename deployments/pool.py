@@ -28,7 +28,7 @@ from router.protocol.link import ModelGrant
 
 log = logging.getLogger("pointsman.pool")
 
-WARMUP_RUNS = 5
+WARMUP_RUNS = 3
 WINDOW_BATCHES = 4
 """Full batches a stream may have open per model: one runs, the next forms, the rest hide the round trip."""
 

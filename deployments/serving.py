@@ -11,13 +11,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
-from deployments.environments import EnvironmentProblem
+from deployments.environments import EnvironmentProblem, needed
 from deployments.keys import local_keys, stream_key
 from deployments.placement import PlacementError, place
 from models.repository import load_store
@@ -72,10 +72,13 @@ def serve(config: Path, state: Path) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     say("starting Ray")
+    ahead = threading.Thread(target=_ask_for_environments, args=(settings,))
+    ahead.start()  # half a second of another process, while this one imports Ray
     from deployments import cluster  # sets Ray's environment, so before all that imports Ray
 
     from deployments import app  # isort: skip
 
+    ahead.join()
     try:
         applications = app.applications(settings, app.default_paths(settings, state))
     except EnvironmentProblem as error:
@@ -191,6 +194,13 @@ def _running_fleet(state: Path) -> Iterator[None]:
             yield
     except cluster.NoCluster as error:
         raise click.ClickException(str(error)) from error
+
+
+def _ask_for_environments(settings: Settings) -> None:
+    """Let the answers be known when they are needed; what goes wrong here comes up again there."""
+    with suppress(EnvironmentProblem):
+        for provider in {str(pool.options["provider"]) for pool in settings.pools if "provider" in pool.options}:
+            needed(provider)
 
 
 def _show_status(name: str, status: str, message: str) -> None:
