@@ -15,6 +15,7 @@ from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
 from deployments.environments import needed, runtime_env
+from deployments.loopback import LOOPBACK
 from deployments.membership import POOL_DEPLOYMENT, app_name
 from deployments.placement import place
 from deployments.pool import PoolArgs, PoolReplica
@@ -24,7 +25,6 @@ from router.config.settings import PoolSettings, Settings
 ROUTER_APP = "router"
 ROUTER_DEPLOYMENT = "RouterReplica"
 ROUTER_CPUS = 0.1
-LOOPBACK = "127.0.0.1"
 HEALTH_PERIOD_S = 2.0
 REPLICA_MAX_ITEMS = 4096
 """Items a lane of a replica holds at most, all routers together."""
@@ -66,18 +66,13 @@ def applications(settings: Settings, paths: Paths, generations: dict[str, int] |
 def _pool(pool: PoolSettings, settings: Settings, paths: Paths, generation: int) -> dict[str, Any]:
     facts = pool.facts
     placement = place(facts.accelerator.name, facts.emulated)
-    options: dict[str, object] = dict(pool.options)
-    if pool.backend == "onnx":
-        options.setdefault("provider", placement.provider)
-    if facts.emulated:
-        options["accelerator"] = facts.accelerator.name
     args = PoolArgs(
         name=facts.name,
         accelerator=facts.accelerator.name,
         emulated=facts.emulated,
         facts=facts.digest(),
         backend=pool.backend,
-        options=options,
+        options=dict(pool.options),
         models=facts.models,
         max_rows={name: m.max_rows for name, m in settings.models.items() if m.max_rows and name in facts.models},
         store=paths.store,
@@ -90,7 +85,7 @@ def _pool(pool: PoolSettings, settings: Settings, paths: Paths, generation: int)
     actor_options = placement.ray_actor_options()
     if pool.backend == "onnx":
         # Where no environment can run the provider, the main one is taken: its refusal says what is missing.
-        actor_options["runtime_env"] = runtime_env(needed(str(options["provider"])) or "")
+        actor_options["runtime_env"] = runtime_env(needed(facts.provider) or "")
     deployment: dict[str, Any] = {
         "ray_actor_options": actor_options,
         "health_check_period_s": HEALTH_PERIOD_S,

@@ -25,7 +25,8 @@ from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
-LOOPBACK = "127.0.0.1"
+from deployments.loopback import LOOPBACK
+
 POLL_S = 0.1
 CONNECT_TIMEOUT_S = 2.0
 MIN_CPUS = 4

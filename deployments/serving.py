@@ -199,7 +199,7 @@ def _running_fleet(state: Path) -> Iterator[None]:
 def _ask_for_environments(settings: Settings) -> None:
     """Let the answers be known when they are needed; what goes wrong here comes up again there."""
     with suppress(EnvironmentProblem):
-        for provider in {str(pool.options["provider"]) for pool in settings.pools if "provider" in pool.options}:
+        for provider in {pool.facts.provider for pool in settings.pools if pool.backend == "onnx"}:
             needed(provider)
 
 

@@ -197,7 +197,10 @@ class InferProtocol(HttpToolsProtocol):
         """The head of this request; what a connection repeats, as most clients do, is read and judged once."""
         known, ids = self._known, self.plane.request_ids
         if known is not None and known[0] == self.url and known[1] == self.headers:
-            return known[2].renewed(ids.new()), known[3]
+            head = known[2].renewed(ids.new())
+            # The newest one stays known: after a reload it is the one that is judged anew.
+            self._known = (known[0], known[1], head, known[3])
+            return head, known[3]
         head, length = read_head(target, self.headers, ids)
         own_id = any(name == b"x-request-id" for name, _ in self.headers)
         self._known = None if own_id else (self.url, self.headers, head, length)

@@ -72,7 +72,6 @@ class Exchange:
     def cancel(self) -> None:
         """The client has gone: give back what is held and record it."""
         if not self._ended:
-            self._give_back()
             self._end("client_gone", problem("client_gone").status)
 
     def _parse(self, body: bytes | bytearray) -> None:
@@ -117,9 +116,6 @@ class Exchange:
         assert item is not None
         while True:
             now_s = h.clock.now_s()
-            # Asked anew for every attempt: rules may have changed since the last one.
-            facts.eligible = h.policy.lookup(facts.tenant, facts.model, facts.version, facts.priority)
-            item.policy_version = facts.eligible.version
             decision = self._decision = h.cycle.decide(facts, now_s)
             self._stages.decide_s += h.clock.now_s() - now_s
             if not decision.pool:
@@ -150,16 +146,15 @@ class Exchange:
         assert attempt is not None
         assert ticket is not None
         now_s = h.clock.now_s()
+        # Whatever the answer holds, it has come: the cycle releases the lease, and nothing is left to give back.
+        self._attempt = self._ticket = None
         if not answer.reason:
-            # The lease first: whatever the answer holds, it has come.
             h.cycle.on_answer(attempt, answer, now_s)
-            self._attempt = self._ticket = None
             version = answer.version or self._version
             body = oip.encode_infer(self._head.model, version, self._client_id(), answer.tensors)
             self._succeed(answer, attempt, ticket.waited_s + answer.queue_us * 1e-6, body, now_s)
             return
         attempt.replica = ticket.replica
-        self._attempt = self._ticket = None
         error = self._last_error = _error_of(answer)
         # Inference has no side effects, so what failed for any reason of the replica's may run again elsewhere.
         again = h.cycle.on_failure(attempt, not isinstance(error, RequestError), now_s)
@@ -168,25 +163,34 @@ class Exchange:
         )
         if not again:
             raise error
+        self._ask_policy_again()
         self._dispatch()
+
+    def _ask_policy_again(self) -> None:
+        """Rules may have changed since the last attempt; the next one goes by those in force now."""
+        facts, item = self._facts, self._item
+        assert facts is not None
+        assert item is not None
+        facts.eligible = self._h.policy.lookup(facts.tenant, facts.model, facts.version, facts.priority)
+        item.policy_version = facts.eligible.version
 
     def _on_deadline(self) -> None:
         """The budget is spent: whatever is under way is of no use any more."""
         if self._ended:
             return
-        sent = self._ticket is not None and self._ticket.replica != ""
-        self._give_back()
-        if sent:
+        if self._ticket is not None and self._ticket.replica:
             self._fail(UpstreamError("backend_timeout", "the deadline passed before the pool answered"))
         else:
             self._fail(CapacityError("deadline_unmeetable", "the deadline passed while waiting for a replica"))
 
     def _give_back(self) -> None:
-        if self._ticket is not None:
-            self._ticket.cancel()
-        if self._attempt is not None:
-            self._h.cycle.on_dropped(self._attempt, self._h.clock.now_s())
-            self._attempt = None
+        """The one place where an end gives up what is still under way."""
+        ticket, attempt = self._ticket, self._attempt
+        self._ticket = self._attempt = None
+        if ticket is not None:
+            ticket.cancel()
+        if attempt is not None:
+            self._h.cycle.on_dropped(attempt, self._h.clock.now_s())
 
     def _client_id(self) -> str:
         return self._parsed.id if self._parsed is not None else ""
@@ -215,7 +219,6 @@ class Exchange:
         """A fault of ours must not leave a request without an end."""
         log.exception("request %s: internal error", self._head.request_id)
         if not self._ended:
-            self._give_back()
             self._fail(RouterError("internal", "internal error; the router's log has the details"))
 
     def _end(self, outcome: str, status: int) -> None:
@@ -236,7 +239,7 @@ class Exchange:
 
     def _finish(self, record: RequestRecord) -> None:
         self._ended = True
-        self._give_back()  # nothing is held any more where a step has ended it already
+        self._give_back()
         if self._cancel_timer is not None:
             self._cancel_timer()
         self._h.ended(record)

@@ -159,3 +159,13 @@ def test_a_retry_goes_to_a_replica_that_has_not_failed_it():
         ticket.on_answer(ANSWERS["failed"])
     assert len(set(seen)) == 3
     assert rig.replies[0].status == 502
+
+
+def test_a_retry_goes_by_the_rules_in_force_then():
+    """A rule that comes between two attempts keeps the second one off the pool it forbids."""
+    rig = Rig()
+    rig.start()
+    first = rig.sent.pop()
+    rig.lookup = lambda *_: EligibilityRow("v2", {p: Verdict(p != first.pool, "new", "") for p in POOLS})
+    first.on_answer(ANSWERS["failed"])
+    assert rig.sent.pop().pool != first.pool
