@@ -103,10 +103,8 @@ def _pool(pool: PoolSettings, settings: Settings, paths: Paths, generation: int)
 def _router(settings: Settings, paths: Paths, generation: int) -> dict[str, Any]:
     server = settings.server
     args = RouterArgs(
-        host=server.http_host,
-        port=server.http_port,
-        metrics_host=server.metrics_host,
-        metrics_port=server.metrics_port,
+        server=server,
+        body_bytes=settings.limits.body_bytes,
         metrics_dir=paths.metrics_dir,
         store=paths.store,
         key_file=paths.key_file,

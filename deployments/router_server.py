@@ -26,7 +26,7 @@ from router.api.cycle import DataPlane
 from router.api.heads import RequestIds
 from router.api.listener import Listener
 from router.config.load import read_stream_key
-from router.config.settings import Settings
+from router.config.settings import ServerSettings, Settings
 from router.service.clock import SystemClock
 from router.telemetry.metrics import Metrics
 
@@ -42,10 +42,9 @@ MIGRATE = Path("/proc/sys/net/ipv4/tcp_migrate_req")
 class RouterArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What does not change while a router runs. No secret: the key travels as a file path."""
 
-    host: str
-    port: int
-    metrics_host: str
-    metrics_port: int
+    server: ServerSettings
+    body_bytes: int
+    """Bound on all requests being received or under way."""
     metrics_dir: str
     store: str
     key_file: str
@@ -101,11 +100,14 @@ class RouterReplica:
             self._handles.append(watch(pool.facts.name, self._on_members(pool.facts.name)))
         if not await self._links.settle(SETTLE_S):
             log.info("not every pool is connected after %g s: listening all the same", SETTLE_S)
+        http = self._args.server.http
         prefix = secrets.token_hex(6)
-        plane = DataPlane(state.handler, RequestIds(prefix), settings.server.max_body_bytes, self._args.version)
+        plane = DataPlane(state.handler, RequestIds(prefix), http.max_body_bytes, self._args.version)
         self._listener = Listener(plane)
-        address = await self._listener.open(self._args.host, self._args.port)
-        metrics_process = MetricsProcess(Path(self._args.metrics_dir), self._args.metrics_host, self._args.metrics_port)
+        address = await self._listener.open(http.host, http.port)
+        metrics_process = MetricsProcess(
+            Path(self._args.metrics_dir), self._args.server.metrics_host, self._args.server.metrics_port
+        )
         self._tasks.append(self._loop.create_task(self._flush_forever()))
         self._tasks.append(self._loop.create_task(self._dates_forever()))
         self._tasks.append(self._loop.create_task(metrics_process.keep()))

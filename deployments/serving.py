@@ -219,7 +219,7 @@ def _last_line(message: str) -> str:
 
 def _wait_listening(settings: Settings, stop: threading.Event) -> bool:
     """Until a router answers and sees at least one pool: then True. False when the time is up or someone stops it."""
-    url = f"http://{settings.server.http_host}:{settings.server.http_port}/v2/health/ready"
+    url = f"http://{settings.server.http.host}:{settings.server.http.port}/v2/health/ready"
     deadline_s = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline_s and not stop.is_set():
         try:
@@ -235,7 +235,7 @@ def _taken(server: ServerSettings) -> str:
 
     Routers share their port, so another fleet's router would not be noticed: each would get some of the requests.
     """
-    for host, port in ((server.http_host, server.http_port), (server.metrics_host, server.metrics_port)):
+    for host, port in ((server.http.host, server.http.port), (server.metrics_host, server.metrics_port)):
         try:
             socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
         except OSError as error:
@@ -265,7 +265,7 @@ def _pool_table(settings: Settings) -> str:
 
 def _how_to_use(settings: Settings, keys: dict[str, str]) -> str:
     server = settings.server
-    url = f"http://{server.http_host}:{server.http_port}"
+    url = f"http://{server.http.host}:{server.http.port}"
     lines = ["", f"URL      {url}", f"metrics  http://{server.metrics_host}:{server.metrics_port}/metrics"]
     lines += [f"key      {tenant}: {key}" for tenant, key in keys.items()]
     if keys and "minilm" in settings.models:

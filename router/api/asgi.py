@@ -155,7 +155,7 @@ class Endpoints:
 
 
 def _response(reply: Reply) -> Response:
-    return Response(reply.body, reply.status, dict(reply.headers()))
+    return Response(b"".join((reply.body, *reply.more)), reply.status, dict(reply.headers()))
 
 
 async def _bounded_body(request: Request, limit_bytes: int) -> bytes:

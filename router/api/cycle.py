@@ -68,10 +68,13 @@ class InferCycle:
         protocol = self.protocol
         keep_alive = self.keep_alive and not protocol.plane.leaving and not self.more_body
         close = b"" if keep_alive else b"connection: close\r\n"
-        body = reply.body
-        protocol.transport.write(
-            b"%b%bcontent-length: %d\r\n%b\r\n%b" % (STATUS_LINES[reply.status], reply.head, len(body), close, body)
-        )
+        body, more = reply.body, reply.more
+        length = len(body) + sum(len(part) for part in more) if more else len(body)
+        first = b"%b%bcontent-length: %d\r\n%b\r\n%b" % (STATUS_LINES[reply.status], reply.head, length, close, body)
+        if more:
+            protocol.transport.writelines((first, *more))
+        else:
+            protocol.transport.write(first)
         self.exchange = None  # it refers back to this cycle: without this only the garbage collector would free both
         if keep_alive:
             protocol.after_reply()

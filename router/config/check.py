@@ -9,16 +9,15 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from router.config.build import BACKENDS, DEFAULT_WEIGHTS, FILTERS, KINDRED, NEEDED_FILTERS, PICKERS, PROVIDERS, SCORERS
+from router.config.check_server import limit_settings, path_of, server_settings
 from router.config.problems import unknown
 from router.config.read import Draft
 from router.config.schema import Accelerator, Backend, Fleet, Model, Policy, Pool, Profile, Tenant, TenantsFile
 from router.config.settings import (
-    LimitSettings,
     ModelPolicy,
     Option,
     PoolSettings,
     RoutingSettings,
-    ServerSettings,
     Settings,
 )
 from router.core.facts import AcceleratorFacts, PoolFacts, RuleText, TenantFacts
@@ -48,11 +47,11 @@ def settings_of(
         default_allow=fleet.policy_default == "allow",
         models=models,
         routing=_routing(draft),
-        server=_server(fleet),
-        limits=_limits(fleet),
-        model_store=_path(here, fleet.model_store),
-        stream_key_file=_path(here, fleet.stream.key_file),
-        tenants_file=_path(here, fleet.tenants_file),
+        server=server_settings(draft, here),
+        limits=limit_settings(fleet.limits),
+        model_store=path_of(here, fleet.model_store),
+        stream_key_file=path_of(here, fleet.stream.key_file),
+        tenants_file=path_of(here, fleet.tenants_file),
     ).stamped()
 
 
@@ -82,10 +81,6 @@ def facts_of(name: str, entry: Accelerator) -> AcceleratorFacts:
         source=entry.source,
         as_of=entry.as_of,
     )
-
-
-def _path(here: Path, path: str | None) -> str:
-    return str((here / path).resolve()) if path is not None else ""
 
 
 def _once(draft: Draft[Fleet], section: str, field: str) -> None:
@@ -279,20 +274,3 @@ def _routing(draft: Draft[Fleet]) -> RoutingSettings:
     if profile.picker not in PICKERS:
         draft.fault(f"{at}.picker", unknown("picker", profile.picker, PICKERS))
     return RoutingSettings(tuple(filters), scorers, profile.picker)
-
-
-def _server(fleet: Fleet) -> ServerSettings:
-    http, metrics = fleet.server.http, fleet.server.metrics
-    return ServerSettings(
-        http.host, http.port, http.max_body_bytes, metrics.host, metrics.port, fleet.server.routers, fleet.server.drain
-    )
-
-
-def _limits(fleet: Fleet) -> LimitSettings:
-    limits = fleet.limits
-    return LimitSettings(
-        limits.queue_items_per_pool,
-        limits.queue_bytes_per_pool,
-        limits.max_elements,
-        limits.max_deadline,
-    )

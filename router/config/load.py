@@ -6,6 +6,7 @@ Either the whole configuration is sound and comes back as settings, or ConfigErr
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from router.config.document import MAX_BYTES, parse
 from router.config.problems import ConfigError, Problem
 from router.config.read import Draft, read
 from router.config.schema import Accelerator, Catalogue, Fleet, TenantsFile
-from router.config.settings import Settings
+from router.config.settings import HttpSettings, Settings
 from router.core.facts import AcceleratorFacts
 
 MIN_KEY_BYTES = 32
@@ -39,10 +40,35 @@ def load(
         elif not tenants_file_may_be_absent:
             fleet.fault("tenants_file", f"there is no file {tenants_path}")
     settings = settings_of(fleet, more, _built_in(), known_models)
+    _check_tls(fleet, settings.server.http)
     problems = [*fleet.problems, *(more.problems if more is not None else ())]
     if problems:
         raise ConfigError(problems)
     return settings
+
+
+def _check_tls(fleet: Draft[Fleet], http: HttpSettings) -> None:
+    """A certificate that cannot be used is a fault of the file, not of the first router that tries."""
+    if not http.certificate:
+        return
+    try:
+        tls_context(http)
+    except (OSError, ssl.SSLError) as error:
+        words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        fleet.fault("server.http.tls", f"{http.certificate} and {http.key} cannot be used: {words}")
+
+
+def tls_context(http: HttpSettings) -> ssl.SSLContext:
+    """What the data listeners present to clients: TLS 1.2 or newer. Raises OSError and ssl.SSLError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(http.certificate, http.key, password=_no_passphrase)
+    return context
+
+
+def _no_passphrase() -> str:
+    """Asked for where a key is encrypted; without it OpenSSL would ask the terminal."""
+    raise OSError("the key needs a passphrase")
 
 
 def catalogue() -> dict[str, AcceleratorFacts]:

@@ -1,86 +1,28 @@
-"""What a configuration may say: every key, its type and bounds, strictly. Values only; build.py checks what names mean.
-
-A message never repeats the value of a key, which may hold a secret by mistake.
-"""
+"""What a configuration may say: every key, its type and bounds, strictly. Values only; see check.py for names."""
 
 from __future__ import annotations
 
 import math
-import re
-from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from router.core.durations import parse_duration_s
+from router.config.schema_server import Limits, Server, Stream
+from router.config.schema_types import (
+    Count,
+    Country,
+    Day,
+    Duration,
+    Expr,
+    KeyDigest,
+    Labels,
+    Moment,
+    Name,
+    Positive,
+    Strict,
+    Text,
+)
 from router.policy.rules import EFFECTS
-
-MAX_EXPRESSION_CHARS = 4096
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_KEY = re.compile(r"sha256:[0-9a-f]{64}")
-_COUNTRY = re.compile(r"[A-Z]{2}")
-
-
-def _name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise ValueError("must be 1 to 63 letters, digits, dots, dashes and underscores, the first no punctuation")
-    return value
-
-
-def _key(value: str) -> str:
-    if not _KEY.fullmatch(value):
-        raise ValueError("must be sha256: and 64 lower-case hex digits, as `pointsman key new` prints them")
-    return value
-
-
-def _country(value: str) -> str:
-    if not _COUNTRY.fullmatch(value):
-        raise ValueError("must be a country code of two capital letters, such as US")
-    return value
-
-
-def _day(value: str) -> str:
-    try:
-        return date.fromisoformat(value).isoformat()
-    except ValueError:
-        raise ValueError("must be a date such as 2026-11-23") from None
-
-
-def _duration_s(value: object) -> float:
-    if not isinstance(value, str):
-        raise ValueError("must be a duration with its unit, such as 50ms, 2s or 1m")
-    return parse_duration_s(value)
-
-
-def _moment_s(value: object) -> float:
-    """Unix seconds of a date (its midnight, UTC) or of an RFC 3339 time, which has an offset."""
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        moment = None
-    if moment is not None and isinstance(value, str) and len(value) == len("2026-11-23"):
-        moment = moment.replace(tzinfo=UTC)
-    if moment is None or moment.tzinfo is None:
-        raise ValueError("must be a date such as 2026-11-23 or a time with its offset such as 2026-11-23T08:00:00Z")
-    return moment.timestamp()
-
-
-Name = Annotated[str, AfterValidator(_name)]
-Text = Annotated[str, Field(min_length=1, max_length=1024)]
-Duration = Annotated[float, BeforeValidator(_duration_s)]
-Moment = Annotated[float, BeforeValidator(_moment_s)]
-Expr = Annotated[str, Field(min_length=1, max_length=MAX_EXPRESSION_CHARS)]
-Labels = dict[Text, Text]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1, le=2**40)]
-Host = Annotated[str, Field(min_length=1, max_length=255)]
-
-
-class Strict(BaseModel):
-    """No coercion, no unknown key, no NaN."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Export(Strict):
@@ -95,9 +37,9 @@ class Accelerator(Strict):
     """A class of the catalogue, or what a fleet file changes in one. Every fact has a source and a date."""
 
     source: Text
-    as_of: Annotated[str, AfterValidator(_day)]
+    as_of: Day
     vendor: Text | None = None
-    headquarters: Annotated[str, AfterValidator(_country)] | None = None
+    headquarters: Country | None = None
     memory_gib: Positive | None = None
     export: Export = Export()
     provider: Name | None = None
@@ -150,7 +92,7 @@ class Tenant(Strict):
     """Who asks: an id, digests of its API keys, and what rules may read of it."""
 
     id: Name
-    keys: list[Annotated[str, AfterValidator(_key)]] = []
+    keys: list[KeyDigest] = []
     priority: Literal["interactive", "standard", "batch"] = "standard"
     labels: Labels = {}
 
@@ -210,45 +152,6 @@ class Routing(Strict):
     """How pools are chosen."""
 
     profile: Annotated[Profile, BeforeValidator(_profile)] = Profile()
-
-
-class Http(Strict):
-    """The data listener."""
-
-    host: Host = "127.0.0.1"
-    port: Port = 8000
-    max_body_bytes: Count = 16 * 1024 * 1024
-
-
-class Metrics(Strict):
-    """The metrics listener, one per node."""
-
-    host: Host = "127.0.0.1"
-    port: Port = 8002
-
-
-class Server(Strict):
-    """What a router replica listens on, and how many there are."""
-
-    http: Http = Http()
-    metrics: Metrics = Metrics()
-    routers: Annotated[int, Field(ge=1, le=256)] = 1
-    drain: Duration = 30.0
-
-
-class Limits(Strict):
-    """Bounds of one router replica."""
-
-    queue_items_per_pool: Count = 1024
-    queue_bytes_per_pool: Count = 64 * 1024 * 1024
-    max_elements: Count = 4 * 1024 * 1024
-    max_deadline: Duration = 60.0
-
-
-class Stream(Strict):
-    """The streams between routers and pools."""
-
-    key_file: Text | None = None
 
 
 class Fleet(Strict):

@@ -43,14 +43,49 @@ class RoutingSettings(msgspec.Struct, frozen=True):
     picker: str
 
 
-class ServerSettings(msgspec.Struct, frozen=True):
-    """Where the router listens. Port 0: any free one."""
+class HttpSettings(msgspec.Struct, frozen=True):
+    """The data listener. Port 0: any free one. Paths are absolute, "" without TLS."""
 
-    http_host: str
-    http_port: int
+    host: str
+    port: int
+    certificate: str
+    key: str
     max_body_bytes: int
+    """Of one request, as sent and inflated."""
+    max_json_bytes: int
+    max_connections: int
+    head_timeout_s: float
+    body_timeout_s: float
+    idle_timeout_s: float
+    reveal_pools: bool
+
+
+class GrpcSettings(msgspec.Struct, frozen=True):
+    """The gRPC listener; `http`'s certificate and limits hold for it too."""
+
+    enabled: bool
+    host: str
+    port: int
+
+
+class AdminSettings(msgspec.Struct, frozen=True):
+    """The admin listener. `key_digests` as in TenantFacts."""
+
+    host: str
+    port: int
+    key_digests: tuple[str, ...]
+
+
+class ServerSettings(msgspec.Struct, frozen=True):
+    """Where the router listens, and how many there are."""
+
+    http: HttpSettings
+    grpc: GrpcSettings
+    admin: AdminSettings
     metrics_host: str
     metrics_port: int
+    anonymous: str
+    """Id of the tenant that a request without any credential is taken for; "": none."""
     routers: int
     drain_s: float
 
@@ -60,8 +95,12 @@ class LimitSettings(msgspec.Struct, frozen=True):
 
     queue_items_per_pool: int
     queue_bytes_per_pool: int
+    body_bytes: int
+    """Of all requests being received or under way."""
+    requests_per_tenant: int
+    """Under way at once."""
     max_elements: int
-    """Tensor elements of one request."""
+    """Tensor elements in the JSON of one request."""
     max_deadline_s: float
     """The longest deadline a request may ask for."""
 

@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from models.tensors import DTYPES, TensorError, from_wire
 from router.core.errors import RequestError, UpstreamError
+from router.protocol.codec import Body, Encoded, InferParameters, ParsedInfer
 from router.protocol.link import Tensor
 
 _MAX_AXES = 32
@@ -68,31 +69,29 @@ class _Request(msgspec.Struct):
     parameters: _Parameters | None = None
 
 
-class InferParameters(msgspec.Struct, frozen=True):
-    """Parameters of a request that the router acts on, as the client wrote them; None where it did not say."""
-
-    timeout_us: int | None = None
-    """Microseconds, >= 0."""
-    priority: int | None = None
-    """>= 0."""
-
-
-class ParsedInfer(msgspec.Struct, frozen=True):
-    """A well-formed request. Arrays have the dtype of their datatype (BYTES: objects of bytes) and are read-only."""
-
-    id: str
-    """Empty where the client gave none."""
-    inputs: dict[str, np.ndarray]
-    outputs: tuple[str, ...]
-    """Names of the outputs wanted; empty: all."""
-    parameters: InferParameters
-
-
 _NO_PARAMETERS = InferParameters()
 _decode_request = msgspec.json.Decoder(_Request).decode
 
 
-def parse_infer(body: bytes | bytearray | memoryview, max_elements: int) -> ParsedInfer:
+JSON_LINES = b"content-type: application/json\r\n"
+
+
+class JsonCodec:
+    """The protocol's JSON form. Implements codec.Codec."""
+
+    def parse(self, body: Body, max_elements: int) -> ParsedInfer:
+        """See parse_infer."""
+        return parse_infer(body, max_elements)
+
+    def encode(self, model: str, version: str, asked: ParsedInfer, outputs: Sequence[Tensor]) -> Encoded:
+        """See encode_infer."""
+        return Encoded(JSON_LINES, encode_infer(model, version, asked.id, outputs))
+
+
+JSON = JsonCodec()
+
+
+def parse_infer(body: Body, max_elements: int) -> ParsedInfer:
     """An inference request of at most `max_elements` tensor elements in all.
 
     Raises RequestError: malformed (not the protocol), shape_mismatch (data are not of the shape they claim), too_large.

@@ -16,7 +16,7 @@ from router.core.errors import CapacityError, RequestError, RouterError, Upstrea
 from router.core.outcome import no_pool_error
 from router.core.record import RequestRecord
 from router.core.request import RequestFacts
-from router.protocol import oip
+from router.protocol.codec import Body, Encoded, ParsedInfer
 from router.protocol.link import Answer, Item, Tensor
 from router.protocol.problem import client_reason, problem
 from router.service.cycle import Attempt
@@ -49,7 +49,7 @@ class Exchange:
         self._stages = Stages()
         self._tenant = ""
         self._version = ""
-        self._parsed: oip.ParsedInfer | None = None
+        self._parsed: ParsedInfer | None = None
         self._facts: RequestFacts | None = None
         self._item: Item | None = None
         self._decision: Decision | None = None
@@ -59,7 +59,7 @@ class Exchange:
         self._last_error: RouterError | None = None
         self._ended = False
 
-    def run(self, body: bytes | bytearray) -> None:
+    def run(self, body: Body) -> None:
         """Who, parse, then decide and send; every error becomes a reply."""
         try:
             self._parse(body)
@@ -74,7 +74,7 @@ class Exchange:
         if not self._ended:
             self._end("client_gone", problem("client_gone").status)
 
-    def _parse(self, body: bytes | bytearray) -> None:
+    def _parse(self, body: Body) -> None:
         h, head = self._h, self._head
         terms = head.terms
         if terms is None or terms.generation is not h.generation:
@@ -83,7 +83,7 @@ class Exchange:
             terms = h.terms(head, proven)
         tenant, spec = terms.tenant, terms.spec
         self._tenant, self._version = tenant.id, spec.version
-        parsed = self._parsed = oip.parse_infer(body, h.max_elements)
+        parsed = self._parsed = head.codec.parse(body, h.max_elements)
         times = terms.times.narrowed(parsed.parameters)
         try:
             rows = tensors.check(terms.accepted, parsed.inputs)
@@ -151,7 +151,8 @@ class Exchange:
         if not answer.reason:
             h.cycle.on_answer(attempt, answer, now_s)
             version = answer.version or self._version
-            body = oip.encode_infer(self._head.model, version, self._client_id(), answer.tensors)
+            assert self._parsed is not None
+            body = self._head.codec.encode(self._head.model, version, self._parsed, answer.tensors)
             self._succeed(answer, attempt, ticket.waited_s + answer.queue_us * 1e-6, body, now_s)
             return
         attempt.replica = ticket.replica
@@ -192,10 +193,7 @@ class Exchange:
         if attempt is not None:
             self._h.cycle.on_dropped(attempt, self._h.clock.now_s())
 
-    def _client_id(self) -> str:
-        return self._parsed.id if self._parsed is not None else ""
-
-    def _succeed(self, answer: Answer, attempt: Attempt, queue_s: float, body: bytes, now_s: float) -> None:
+    def _succeed(self, answer: Answer, attempt: Attempt, queue_s: float, body: Encoded, now_s: float) -> None:
         h, request, pool = self._h, attempt.request, attempt.lease.pool
         badge = h.badges[pool]
         total_s = now_s - self._started_s

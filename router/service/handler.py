@@ -17,6 +17,7 @@ from router.core.record import RequestRecord
 from router.core.request import RequestFacts
 from router.policy.credentials import Credentials
 from router.policy.table import PolicyTable
+from router.protocol.codec import Body
 from router.protocol.problem import problem
 from router.service.cycle import Cycle
 from router.service.exchange import Exchange, OnEnd
@@ -52,7 +53,7 @@ class Handler(msgspec.Struct):
     open_exchanges: int = 0
     _next_id: int = 0
 
-    def start(self, head: Head, body: bytes | bytearray, on_end: OnEnd) -> Exchange:
+    def start(self, head: Head, body: Body, on_end: OnEnd) -> Exchange:
         """Begin one request. `on_end` is called once, possibly before this returns, unless it is cancelled first."""
         exchange = Exchange(self, head, on_end)
         self.open_exchanges += 1

@@ -8,7 +8,8 @@ from models.spec import ModelSpec, TensorSpec
 from router.core.durations import parse_duration_s
 from router.core.errors import RequestError
 from router.core.facts import TenantFacts
-from router.protocol.oip import InferParameters
+from router.protocol.codec import Codec, InferParameters
+from router.protocol.oip import JSON
 
 PRIORITIES = {"interactive": 0, "standard": 1, "batch": 2}
 
@@ -24,6 +25,8 @@ class Head(msgspec.Struct):
     timeout: str = ""
     latency_target: str = ""
     priority: str = ""
+    codec: Codec = JSON
+    """How the body is encoded, and the answer is to be."""
     terms: Terms | None = None
     """What was made of these headers, for the next request of the connection that has the same; see Terms."""
 
@@ -31,7 +34,7 @@ class Head(msgspec.Struct):
         """The head of another request with the same headers."""
         return Head(
             self.model, self.version, request_id, self.credential, self.timeout, self.latency_target, self.priority,
-            self.terms,
+            self.codec, self.terms,
         )  # fmt: skip
 
 

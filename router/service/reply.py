@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from router.core.errors import RouterError
+from router.protocol.codec import Body, Encoded
 from router.protocol.link import Answer
 from router.protocol.problem import problem, problem_body, retry_after
 
@@ -15,6 +18,10 @@ class Reply(msgspec.Struct, gc=False):
     status: int
     head: bytes
     body: bytes
+    more: Sequence[Body] = ()
+    """Parts of the body after the first."""
+    error: RouterError | None = None
+    """What ended the request, where it has no answer."""
 
     def headers(self) -> list[tuple[str, str]]:
         """The header lines taken apart."""
@@ -45,18 +52,19 @@ NO_POOL = Badge("", emulated=False, lines=b"")
 
 def badge(pool: str, accelerator: str, emulated: bool) -> Badge:
     """The badge of one pool. Names are the configuration's, which admits no control characters."""
-    lines = f"content-type: application/json\r\nx-pointsman-pool: {pool}\r\nx-pointsman-accelerator: {accelerator}\r\n"
+    lines = f"x-pointsman-pool: {pool}\r\nx-pointsman-accelerator: {accelerator}\r\n"
     if emulated:
         lines += "x-pointsman-emulated: true\r\n"
     return Badge(accelerator, emulated, lines.encode())
 
 
-def answered(request_id: str, pool: Badge, stages: Stages, answer: Answer, total_s: float, body: bytes) -> Reply:
+def answered(request_id: str, pool: Badge, stages: Stages, answer: Answer, total_s: float, body: Encoded) -> Reply:
     """The reply to a request that a pool answered: where it ran and where its time went (Server-Timing, ms)."""
     head = (
-        b"%bx-request-id: %b\r\nserver-timing: "
+        b"%b%bx-request-id: %b\r\nserver-timing: "
         b"parse;dur=%.3f, decide;dur=%.3f, queue;dur=%.3f, batch;dur=%.3f, run;dur=%.3f, total;dur=%.3f\r\n"
     ) % (
+        body.lines,
         pool.lines,
         request_id.encode(),
         stages.parse_s * 1e3,
@@ -66,7 +74,7 @@ def answered(request_id: str, pool: Badge, stages: Stages, answer: Answer, total
         answer.run_us * 1e-3,
         total_s * 1e3,
     )
-    return Reply(200, head, body)
+    return Reply(200, head, body.body, body.more)
 
 
 def failed(error: RouterError, request_id: str) -> Reply:
@@ -77,4 +85,4 @@ def failed(error: RouterError, request_id: str) -> Reply:
     if error.reason == "unauthenticated":
         head += "www-authenticate: Bearer\r\n"
     body = problem_body(error.reason, error.detail, request_id)
-    return Reply(problem(error.reason).status, head.encode(), body)
+    return Reply(problem(error.reason).status, head.encode(), body, (), error)
