@@ -15,6 +15,7 @@ from router.config.settings import ModelPolicy, Settings
 from router.core.profile import RoutingProfile
 from router.policy.credentials import Credentials
 from router.policy.table import PolicyTable
+from router.protocol.codec import ParseLimits
 from router.service.cycle import Cycle
 from router.service.handler import Handler
 from router.service.head import ModelDefaults
@@ -117,7 +118,7 @@ def router_state(settings: Settings, specs: Specs, timers: LoopTimers, clock: Cl
         clock=clock,
         record=metrics.observe,
         badges={f.name: badge(f.name, f.accelerator.name, f.emulated) for f in facts},
-        max_elements=limits.max_elements,
+        limits=ParseLimits(limits.max_elements, settings.server.http.max_json_bytes),
     )
     configure_metrics(metrics, settings, new.specs)
     return RouterState(handler, fleet, queues, fact_digests(settings), clock, metrics)

@@ -9,6 +9,7 @@ import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 
+import ml_dtypes
 import numpy as np
 
 from models.spec import BATCH_AXIS, TensorSpec
@@ -29,9 +30,13 @@ DTYPES: dict[str, np.dtype] = {
     "FP16": np.dtype("<f2"),
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
     "BYTES": np.dtype(object),
 }
-"""Open Inference Protocol datatype to numpy dtype (`.itemsize` is bytes per element; BYTES has no fixed size)."""
+"""Open Inference Protocol datatype to numpy dtype (`.itemsize` is bytes per element; BYTES has no fixed size).
+
+numpy has no bfloat16; the one of ml_dtypes computes, compares and pads as a number of its own type, never as uint16.
+"""
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _LENGTH = struct.Struct("<I")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from models.tensors import DTYPES, to_wire
+from router.protocol.codec import ParseLimits
 from router.protocol.framing import FrameReader, frame
 from router.protocol.handshake import ClientHandshake, ServerHandshake
 from router.protocol.link import (
@@ -28,10 +29,12 @@ from router.protocol.link import (
     Tensor,
     Welcome,
 )
-from router.protocol.oip import encode_infer, parse_infer
+from router.protocol.oip import parse_infer
+from router.protocol.oip_answers import encode_infer
 from router.protocol.problem import problem_body
 
 WIRE = Path(__file__).parent / "wire"
+LIMITS = ParseLimits(max_elements=1000, max_json_bytes=10_000)
 
 
 def hex_lines(name: str) -> dict[str, bytes]:
@@ -78,7 +81,7 @@ MESSAGES = {
 
 def test_a_request_reads_as_it_always_did():
     """Every datatype that JSON has, nested and flat."""
-    parsed = parse_infer((WIRE / "infer_request.json").read_bytes(), 1000)
+    parsed = parse_infer((WIRE / "infer_request.json").read_bytes(), LIMITS)
     assert parsed.id == "42"
     assert parsed.outputs == ("y",)
     assert parsed.parameters.timeout_us == 50_000

@@ -14,6 +14,7 @@ from router.core.eligibility import EligibilityRow, Verdict
 from router.core.facts import AcceleratorFacts, PoolFacts, TenantFacts
 from router.core.profile import default_profile
 from router.policy.credentials import Credentials, digest
+from router.protocol.codec import ParseLimits
 from router.protocol.link import Answer, ModelGrant, Tensor
 from router.service.cycle import Cycle
 from router.service.handler import Handler
@@ -48,7 +49,7 @@ class Rig:
             specs={"m": {"1": SPEC}}, defaults={"m": ModelDefaults(0.1, 2.0, 60.0)}, credentials=Credentials([tenant]),
             policy=self, cycle=Cycle(self.fleet, self.ledger, default_profile(), random.Random(1)), timers=self,
             clock=self, record=self.records.append, badges={p: badge(p, "x86-cpu", False) for p in POOLS},
-            max_elements=100, dispatcher=self,
+            limits=ParseLimits(100, 10_000), dispatcher=self,
         )  # fmt: skip
 
     # the handler's ports
