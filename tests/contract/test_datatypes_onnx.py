@@ -136,6 +136,17 @@ def test_datatypes_go_through_together(lane, tmp_path):
         assert tensor.data == to_wire(arrays[tensor.datatype], tensor.datatype)
 
 
+def test_a_tensor_of_many_fragments_goes_through_unchanged(lane, tmp_path):
+    """1.6 MB in, as much out."""
+    spec = model(tmp_path, ["BF16"])
+    array = sample("BF16", (8, 100_000))
+    codec, content = body({"BF16": array})
+    parsed = codec.parse(content, LIMITS)
+    (answer,) = run(lane(spec), [item(spec, parsed.inputs)])
+    (part,) = OipCodec().encode(spec.name, "1", parsed, answer.tensors).more
+    assert part == to_wire(array, "BF16")
+
+
 @pytest.mark.parametrize("datatype", sorted(ONNX.keys() - BINARY_ONLY))
 def test_json_and_binary_requests_get_the_same_answer(datatype, lane, tmp_path):
     """From a real graph, to the bit."""

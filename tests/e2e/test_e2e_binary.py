@@ -88,8 +88,8 @@ def test_a_request_that_is_all_json_may_ask_for_binary_outputs(fleet, client):
     assert ask(client, fleet, MLP_INFER, mlp() | ALL | exempt).headers["content-type"] == "application/json"
 
 
-def test_answers_larger_than_a_socket_buffer_arrive_whole(fleet, client):
-    """A full batch of rows, many times over one connection."""
+def test_a_full_batch_arrives_whole_many_times_over_one_connection(fleet, client):
+    """32 rows both ways."""
     content, headers = binary(mlp(32), **ALL)
     first = unpacked(ask(client, fleet, MLP_INFER, content, **headers))["y"]
     assert first.shape == (32, 256)
