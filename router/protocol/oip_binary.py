@@ -24,7 +24,7 @@ _LEAST_BYTES = {datatype: dtype.itemsize for datatype, dtype in DTYPES.items()} 
 
 def divided(body: Body, json_bytes: int) -> tuple[memoryview, BinaryData]:
     """The JSON of a body and what lies behind it. Raises RequestError (malformed) where the body is shorter."""
-    view = memoryview(body).toreadonly()
+    view = memoryview(body)
     if json_bytes > view.nbytes:
         raise RequestError("malformed", f"{JSON_LENGTH} is {json_bytes}, the body has {view.nbytes} bytes")
     return view[:json_bytes], BinaryData(view[json_bytes:])
@@ -36,7 +36,7 @@ class BinaryData:
     __slots__ = ("_data",)
 
     def __init__(self, data: memoryview) -> None:
-        """`data` is read-only and does not change."""
+        """`data` must not change while an array of them lives."""
         self._data = data
 
     def take(self, name: str, datatype: str, shape: Sequence[int], size: int) -> np.ndarray:

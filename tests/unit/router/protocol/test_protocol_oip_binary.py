@@ -129,6 +129,7 @@ def test_only_the_json_of_a_body_is_bound_as_json():
         ([tensor(data=[1, 2])], bytes(9), "malformed", "9 bytes of binary data belong to no input"),
         ([tensor(size=8), tensor("y", size=8)], bytes(12), "malformed", "input 'y': binary_data_size is 8, 4 bytes"),
         ([tensor(size=7)], bytes(7), "shape_mismatch", "input 'x': FP32 [2] does not take 7 bytes"),
+        ([tensor(size=12)], bytes(12), "shape_mismatch", "input 'x': FP32 [2] does not take 12 bytes"),
         ([tensor(size=0)], b"", "shape_mismatch", "does not take 0 bytes"),
         ([tensor(shape=[2**62, 4], size=8)], bytes(8), "shape_mismatch", "does not take 8 bytes"),
         ([tensor(shape=[HUGE] * 12, size=8)], bytes(8), "shape_mismatch", "does not take 8 bytes"),
