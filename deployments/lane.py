@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from deployments.backends.base import Backend
+from deployments.backends.base import Backend, InputError
 from models import tensors
 from models.pipeline import TextPipeline
 from models.spec import ModelSpec
@@ -109,7 +109,8 @@ class Lane:
             return self._run_stacked(items, decoded)
         except Exception as error:  # a backend of another package may raise anything
             if len(items) == 1:
-                return [Result("backend_failed", str(error), [])], time.perf_counter() - started_s
+                reason = "malformed" if isinstance(error, InputError) else "backend_failed"
+                return [Result(reason, str(error), [])], time.perf_counter() - started_s
         results = [self._run_decoded([item], [arrays])[0][0] for item, arrays in zip(items, decoded, strict=True)]
         return results, time.perf_counter() - started_s
 

@@ -153,4 +153,4 @@ def _filled(shape: tuple[int | str, ...], datatype: str, rows: int) -> np.ndarra
     """An array of ones; ragged axes get a typical length."""
     typical = 16
     extents = [rows, *(typical if isinstance(axis, str) else axis for axis in shape[1:])]
-    return np.ones(extents, tensors.DTYPES[datatype])
+    return np.full(extents, b"1" if datatype == "BYTES" else 1, tensors.DTYPES[datatype])

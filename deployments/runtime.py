@@ -15,6 +15,7 @@ from router.config.settings import ModelPolicy, Settings
 from router.core.profile import RoutingProfile
 from router.policy.credentials import Credentials
 from router.policy.table import PolicyTable
+from router.protocol.codec import ParseLimits
 from router.service.cycle import Cycle
 from router.service.handler import Handler
 from router.service.head import ModelDefaults
@@ -74,7 +75,7 @@ class RouterState(msgspec.Struct):
         """On the event loop: between two requests, so that each sees the old configuration or the new one, whole."""
         handler = self.handler
         handler.policy, handler.credentials, handler.defaults = new.policy, new.credentials, new.defaults
-        handler.specs = new.specs
+        handler.specs, handler.limits = new.specs, parse_limits(new.settings)
         handler.cycle = handler.cycle.with_profile(new.profile)
         handler.generation = object()
         configure_metrics(self.metrics, new.settings, new.specs)
@@ -117,10 +118,15 @@ def router_state(settings: Settings, specs: Specs, timers: LoopTimers, clock: Cl
         clock=clock,
         record=metrics.observe,
         badges={f.name: badge(f.name, f.accelerator.name, f.emulated) for f in facts},
-        max_elements=limits.max_elements,
+        limits=parse_limits(settings),
     )
     configure_metrics(metrics, settings, new.specs)
     return RouterState(handler, fleet, queues, fact_digests(settings), clock, metrics)
+
+
+def parse_limits(settings: Settings) -> ParseLimits:
+    """What one request may hold."""
+    return ParseLimits(settings.limits.max_elements, settings.server.http.max_json_bytes)
 
 
 def newest_first(specs: Specs) -> dict[str, dict[str, ModelSpec]]:

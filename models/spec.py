@@ -13,7 +13,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `shape` holds ints (fixed) and names (symbolic). The first axis is always "batch". Any other symbolic axis is
     ragged: requests may differ in it, and are padded with `pad` to the longest of their batch.
-    `datatype` is an Open Inference Protocol name: BOOL, UINT8..64, INT8..64, FP16, FP32, FP64, BYTES.
+    `datatype` is an Open Inference Protocol name: BOOL, UINT8..64, INT8..64, FP16..64, BF16, BYTES.
     """
 
     name: str

@@ -23,14 +23,17 @@ from router.api.cycle import DataPlane
 from router.api.heads import RequestIds, infer_path, read_head
 from router.api.listener import Listener
 from router.config.load import load
-from router.protocol import oip
+from router.protocol.codec import ParseLimits
 from router.protocol.link import Answer, ModelGrant, Tensor
+from router.protocol.oip import parse_infer
+from router.protocol.oip_answers import encode_infer
 from router.service.clock import SystemClock
 from router.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 CURVE = [(1, 1e-4), (8, 2.5e-4), (32, 1e-3)]
 PATH = b"/v2/models/mlp/infer"
+LIMITS = ParseLimits(max_elements=1 << 20, max_json_bytes=1 << 20)
 
 
 class Wire(asyncio.Transport):
@@ -98,7 +101,7 @@ async def main() -> None:
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         request = b"POST %b HTTP/1.1\r\n%bcontent-length: %d\r\n\r\n%b" % (PATH, lines, len(body), body)
         accepted = specs["mlp"]["1"].accepted_inputs()
-        parsed = oip.parse_infer(body, 1 << 20)
+        parsed = parse_infer(body, LIMITS)
 
         def answer() -> Answer:
             return Answer(echo.item.id, "", "", True, 100, 20, 300, 8, output, "1")
@@ -116,10 +119,10 @@ async def main() -> None:
             "HTTP in, exchange, HTTP out": whole,
             "exchange alone, new connection": exchange,
             "  head": lambda: read_head(infer_path(PATH), headers, ids),
-            "  JSON in, 256 floats": lambda: oip.parse_infer(body, 1 << 20),
+            "  JSON in, 256 floats": lambda: parse_infer(body, LIMITS),
             "  check": lambda: tensors.check(accepted, parsed.inputs),
             "  snapshot of 3 pools": lambda: state.fleet.snapshot(time.perf_counter()),
-            "  JSON out, 256 floats": lambda: oip.encode_infer("mlp", "1", "", output),
+            "  JSON out, 256 floats": lambda: encode_infer("mlp", "1", "", output),
         }
         for name, call in rows.items():
             print(f"{name:34}{least_us(call):8.1f} µs")

@@ -30,6 +30,10 @@ class BackendError(Exception):
     """A model could not be loaded or run. The text says what is missing and what to do."""
 
 
+class InputError(BackendError):
+    """The values of a request are what the model cannot take: its sender must change them."""
+
+
 class Backend(Protocol):
     """One model loaded on one device."""
 
@@ -39,7 +43,7 @@ class Backend(Protocol):
     """Emulated backends: batches whose real computation took longer than the time drawn for them. Else 0."""
 
     def run(self, inputs: Arrays, outputs: tuple[str, ...]) -> Arrays:
-        """Run one stacked batch. First axis of every array is rows. Raises BackendError."""
+        """Run one stacked batch. First axis of every array is rows. Raises BackendError, InputError."""
         ...
 
     def close(self) -> None:

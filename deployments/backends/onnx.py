@@ -18,6 +18,7 @@ import msgspec
 import onnxruntime as ort
 
 from deployments.backends.base import Arrays, BackendError, Placement
+from deployments.backends.onnx_values import UnusualTensors
 from models.repository import RepositoryError, verify
 from models.spec import ModelSpec
 
@@ -100,16 +101,19 @@ class OnnxBackend:
         self.placement = _proven_placement(session, spec.name, provider.ep, device)
         self._name = spec.name
         self._outputs = tuple(output.name for output in session.get_outputs())
+        self._unusual = UnusualTensors(session, spec.name, ort.OrtValue)
         self._session: Any = session
 
     def run(self, inputs: Arrays, outputs: tuple[str, ...]) -> Arrays:
-        """Run one stacked batch; `outputs` () means all of them. Releases the GIL. Raises BackendError."""
+        """Run one stacked batch; `outputs` () means all of them. Releases the GIL. Raises BackendError, InputError."""
         session = self._session
         if session is None:
             raise BackendError(f"{self._name}: the session is closed")
-        names = outputs or self._outputs
+        names = list(outputs or self._outputs)
         try:
-            values = session.run(list(names), inputs)
+            values = self._unusual.run(session, names, inputs) if self._unusual else session.run(names, inputs)
+        except BackendError:
+            raise
         except Exception as error:  # as above
             raise BackendError(f"{self._name}: {error}") from error
         return dict(zip(names, values, strict=True))

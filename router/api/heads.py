@@ -11,12 +11,16 @@ from collections.abc import Iterable
 from urllib.parse import unquote
 
 from router.core.errors import RequestError
+from router.protocol.oip import OipCodec
+from router.protocol.oip_binary import JSON_LENGTH
 from router.service.head import Head
 
 _PREFIX = b"/v2/models/"
 _SUFFIX = b"/infer"
+_LENGTH = re.compile(rb"[0-9]{1,18}\Z")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}\Z")
 MAX_HEADERS = 100
+_JSON_LENGTH = JSON_LENGTH.encode()
 
 _FIELDS = {
     b"authorization": "credential",
@@ -25,6 +29,7 @@ _FIELDS = {
     b"x-pointsman-timeout": "timeout",
     b"x-pointsman-latency-target": "latency_target",
     b"x-pointsman-priority": "priority",
+    _JSON_LENGTH: "json_length",
 }
 
 
@@ -78,13 +83,13 @@ def read_head(target: tuple[str, str], headers: list[tuple[bytes, bytes]], ids: 
             length = int(value)
         elif name == b"content-encoding" and value.lower() != b"identity":
             raise BadHead("unsupported_media_type", "compressed bodies are not accepted")
-        elif name == b"inference-header-content-length":
-            raise BadHead("unsupported_media_type", "the binary tensor extension is not accepted: send JSON data")
     field_of = found.get
     head = Head(
         target[0], target[1], field_of("request_id") or ids.new(), field_of("credential", ""), field_of("timeout", ""),
         field_of("latency_target", ""), field_of("priority", ""),
     )  # fmt: skip
+    if "json_length" in found:
+        head.codec = OipCodec(int(found["json_length"]))
     return head, length
 
 
@@ -100,6 +105,8 @@ def _value(name: bytes, value: bytes) -> str:
         return key.strip().decode("latin-1") if scheme.lower() == b"bearer" else ""
     if name == b"x-request-id" and not _REQUEST_ID.match(value):
         raise BadHead("malformed", "x-request-id: up to 128 of letters, digits and . _ : / + = -")
+    if name == _JSON_LENGTH and not _LENGTH.match(value):
+        raise BadHead("malformed", f"{JSON_LENGTH}: bytes of JSON in the body, a whole number")
     return value.decode("latin-1")
 
 

@@ -12,18 +12,33 @@ from router.protocol.link import Tensor
 
 Body = bytes | bytearray | memoryview
 
+BINARY_ONLY = frozenset({"FP16", "BF16"})
+"""Datatypes without a text form: the Open Inference Protocol has them as binary data only."""
+
+
+class ParseLimits(msgspec.Struct, frozen=True):
+    """What one request may make the router hold as objects. Numbers as binary data stay bytes: the body bounds them."""
+
+    max_elements: int
+    """Tensor elements that are text (JSON, protobuf's typed fields) or BYTES, over all inputs."""
+    max_json_bytes: int
+    """Of the JSON in a body, or before its binary data."""
+
 
 class InferParameters(msgspec.Struct, frozen=True):
     """Parameters of a request that the router acts on, as the client wrote them; None where it did not say."""
 
     timeout_us: int | None = None
-    """Microseconds, >= 0."""
+    """Microseconds, from 0 to 2**63 - 1."""
     priority: int | None = None
-    """>= 0."""
+    """From 0 to 2**63 - 1."""
 
 
 class ParsedInfer(msgspec.Struct, frozen=True):
-    """A well-formed request. Arrays have the dtype of their datatype (BYTES: objects of bytes) and are read-only."""
+    """A well-formed request. Arrays have the dtype of their datatype (BYTES: objects of bytes) and are read-only.
+
+    They may be views of the body, which must not change while they live.
+    """
 
     id: str
     """Empty where the client gave none."""
@@ -35,6 +50,10 @@ class ParsedInfer(msgspec.Struct, frozen=True):
     """Outputs for which the client said whether they are to come as binary data."""
     all_binary: bool = False
     """Whether the others are."""
+
+    def wants_binary(self, output: str) -> bool:
+        """Whether that output is to come as binary data."""
+        return self.binary.get(output, self.all_binary)
 
 
 class Encoded(msgspec.Struct, gc=False):
@@ -51,8 +70,8 @@ class Encoded(msgspec.Struct, gc=False):
 class Codec(Protocol):
     """One encoding of requests and their answers. Holds nothing of a request but how its body is laid out."""
 
-    def parse(self, body: Body, max_elements: int) -> ParsedInfer:
-        """Raises RequestError: malformed, shape_mismatch, too_large (more than `max_elements` elements as text)."""
+    def parse(self, body: Body, limits: ParseLimits) -> ParsedInfer:
+        """Raises RequestError: malformed, shape_mismatch, too_large. Takes over `body`: it must not change any more."""
         ...
 
     def encode(self, model: str, version: str, asked: ParsedInfer, outputs: Sequence[Tensor]) -> Encoded:

@@ -9,7 +9,7 @@ from models.spec import ModelSpec, TensorSpec
 
 def server_metadata(version: str) -> dict[str, object]:
     """Body of GET /v2. `version` is the router's."""
-    return {"name": "pointsman", "version": version, "extensions": []}
+    return {"name": "pointsman", "version": version, "extensions": ["binary_tensor_data"]}
 
 
 def model_metadata(spec: ModelSpec, versions: Sequence[str]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Open Inference Protocol v2, JSON: requests to arrays, tensors to answers. Its documents are in metadata.py.
+"""Open Inference Protocol v2: requests to arrays. Answers are in oip_answers.py, other documents in metadata.py.
 
 Owns what is well-formed. Never knows whether tensors fit a model (models/tensors.py) nor which status an error has.
 """
@@ -14,17 +14,19 @@ from typing import Annotated, Any, NoReturn
 
 import msgspec
 import numpy as np
-import orjson
 from msgspec import Meta
 
-from models.tensors import DTYPES, TensorError, from_wire
-from router.core.errors import RequestError, UpstreamError
-from router.protocol.codec import Body, Encoded, InferParameters, ParsedInfer
+from models.tensors import DTYPES
+from router.core.errors import RequestError
+from router.protocol.codec import BINARY_ONLY, Body, Encoded, InferParameters, ParsedInfer, ParseLimits
 from router.protocol.link import Tensor
+from router.protocol.oip_answers import JSON_LINES, encode_infer, encode_mixed
+from router.protocol.oip_binary import JSON_LENGTH, divided
 
 _MAX_AXES = 32
-_BINARY_ONLY = frozenset({"FP16", "BF16"})
-_REFUSED = frozenset({"sequence_id", "sequence_start", "sequence_end", "binary_data_size", "classification"})
+_MOST = 2**63 - 1
+_SIZE = "binary_data_size"
+_REFUSED = frozenset({"sequence_id", "sequence_start", "sequence_end", "classification", _SIZE})
 _REFUSED_PREFIX = "shared_memory_"
 """Parameters that would change what the answer means. Others are ignored, as the protocol has it."""
 
@@ -69,84 +71,133 @@ class _Request(msgspec.Struct):
     parameters: _Parameters | None = None
 
 
-_NO_PARAMETERS = InferParameters()
+_NO_PARAMETERS = (InferParameters(), False)
+_ALL_OUTPUTS: tuple[tuple[str, ...], Mapping[str, bool]] = ((), {})
 _decode_request = msgspec.json.Decoder(_Request).decode
 
 
-JSON_LINES = b"content-type: application/json\r\n"
+class OipCodec(msgspec.Struct, frozen=True):
+    """The protocol over HTTP. Implements codec.Codec."""
 
+    json_bytes: int | None = None
+    """Length of the JSON where the request says it, for there may be binary data behind; None: the whole body."""
 
-class JsonCodec:
-    """The protocol's JSON form. Implements codec.Codec."""
-
-    def parse(self, body: Body, max_elements: int) -> ParsedInfer:
+    def parse(self, body: Body, limits: ParseLimits) -> ParsedInfer:
         """See parse_infer."""
-        return parse_infer(body, max_elements)
+        return parse_infer(body, limits, self.json_bytes)
 
     def encode(self, model: str, version: str, asked: ParsedInfer, outputs: Sequence[Tensor]) -> Encoded:
-        """See encode_infer."""
+        """See encode_infer and encode_mixed. Any request may ask for binary outputs, also one that is all JSON."""
+        if asked.all_binary or asked.binary:
+            return encode_mixed(model, version, asked, outputs)
         return Encoded(JSON_LINES, encode_infer(model, version, asked.id, outputs))
 
 
-JSON = JsonCodec()
+JSON = OipCodec()
 
 
-def parse_infer(body: Body, max_elements: int) -> ParsedInfer:
-    """An inference request of at most `max_elements` tensor elements in all.
+def parse_infer(body: Body, limits: ParseLimits, json_bytes: int | None = None) -> ParsedInfer:
+    """An inference request; where `json_bytes` (>= 0) is given, binary data lie behind as much JSON.
 
     Raises RequestError: malformed (not the protocol), shape_mismatch (data are not of the shape they claim), too_large.
     """
+    binary = None
+    if json_bytes is not None:
+        body, binary = divided(body, json_bytes)
+    if len(body) > limits.max_json_bytes:
+        detail = f"{len(body)} bytes of JSON, the limit is {limits.max_json_bytes}: send large tensors as binary data"
+        raise RequestError("too_large", detail)
     try:
         request = _decode_request(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         _malformed(f"the body is not an inference request: {error}")
-    parameters = _parameters(request.parameters)
+    parameters, all_binary = _parameters(request.parameters) if request.parameters else _NO_PARAMETERS
     inputs: dict[str, np.ndarray] = {}
     elements = 0
     for tensor in request.inputs:
         name = tensor.name
         if name in inputs:
             _malformed(f"input {name!r} is given twice")
-        if tensor.parameters:
-            _refuse(tensor.parameters, f"input {name!r}")
-        values = _values(tensor)
-        elements += len(values)
-        if elements > max_elements:
-            raise RequestError("too_large", f"more than {max_elements} tensor elements, reached at input {name!r}")
-        inputs[name] = _array(tensor, values)
-    return ParsedInfer(request.id or "", inputs, _outputs(request.outputs or ()), parameters)
+        size = _binary_size(tensor, tensor.parameters) if tensor.parameters else None
+        if size is None:
+            values = _values(tensor)
+            elements += len(values)
+        elif tensor.datatype == "BYTES":  # its elements become objects however they travel
+            elements += math.prod(tensor.shape)
+        if elements > limits.max_elements:
+            detail = f"more than {limits.max_elements} tensor elements, reached at input {name!r}"
+            raise RequestError("too_large", detail)
+        if size is None:
+            inputs[name] = _array(tensor, values)
+        elif binary is None:
+            _malformed(f"input {name!r}: {_SIZE} without the header {JSON_LENGTH}")
+        else:
+            inputs[name] = binary.take(name, tensor.datatype, tensor.shape, size)
+    if binary is not None:
+        binary.finish()
+    outputs, wanted = _outputs(request.outputs) if request.outputs else _ALL_OUTPUTS
+    return ParsedInfer(request.id or "", inputs, outputs, parameters, wanted, all_binary)
 
 
 def _malformed(detail: str) -> NoReturn:
     raise RequestError("malformed", detail) from None
 
 
-def _refuse(parameters: Mapping[str, object], where: str) -> None:
+def _refuse(parameters: Iterable[str], where: str) -> None:
     for key in parameters:
         if key in _REFUSED or key.startswith(_REFUSED_PREFIX):
             _malformed(f"{where}: parameter {key!r} is not supported and would change the meaning of the request")
 
 
-def _parameters(given: _Parameters | None) -> InferParameters:
-    if not given:
-        return _NO_PARAMETERS
-    _refuse(given, "request")
+def _parameters(given: _Parameters) -> tuple[InferParameters, bool]:
+    """What the router acts on, and whether outputs are to be binary data where the request does not say of each."""
+    where = "request"
+    _refuse(given, where)
     for key in ("timeout", "priority"):
         value = given.get(key)
-        if value is not None and (type(value) is not int or value < 0):
-            _malformed(f"request: parameter {key!r} must be an integer of at least 0")
-    return InferParameters(given.get("timeout"), given.get("priority"))
+        if value is not None and (type(value) is not int or not 0 <= value <= _MOST):
+            _malformed(f"{where}: parameter {key!r} must be an integer of at least 0 and at most {_MOST}")
+    parameters = InferParameters(given.get("timeout"), given.get("priority"))
+    return parameters, _flag(given, "binary_data_output", where) or False
 
 
-def _outputs(wanted: Iterable[_Output]) -> tuple[str, ...]:
+def _outputs(wanted: Sequence[_Output]) -> tuple[tuple[str, ...], Mapping[str, bool]]:
+    """Names in their order, and for which of them the request says whether they are to be binary data."""
     names: dict[str, None] = {}
+    binary: dict[str, bool] = {}
     for output in wanted:
+        name = output.name
+        if name in names:
+            _malformed(f"output {name!r} is asked for twice")
+        names[name] = None
         if output.parameters:
-            _refuse(output.parameters, f"output {output.name!r}")
-        if output.name in names:
-            _malformed(f"output {output.name!r} is asked for twice")
-        names[output.name] = None
-    return tuple(names)
+            where = f"output {name!r}"
+            _refuse(output.parameters, where)
+            flag = _flag(output.parameters, "binary_data", where)
+            if flag is not None:
+                binary[name] = flag
+    return tuple(names), binary
+
+
+def _flag(parameters: _Parameters, key: str, where: str) -> bool | None:
+    value = parameters.get(key)
+    if value is not None and type(value) is not bool:
+        _malformed(f"{where}: parameter {key!r} must be true or false")
+    return value
+
+
+def _binary_size(tensor: _Input, parameters: _Parameters) -> int | None:
+    """Bytes of the tensor behind the JSON; None where its data are in the JSON."""
+    where = f"input {tensor.name!r}"
+    _refuse([key for key in parameters if key != _SIZE], where)
+    if _SIZE not in parameters:
+        return None
+    size = parameters[_SIZE]
+    if type(size) is not int or size < 0:
+        _malformed(f"{where}: parameter {_SIZE!r} must be an integer of at least 0")
+    if tensor.data and bytes(tensor.data) != b"null":
+        _malformed(f"{where}: either data or {_SIZE}, not both")
+    return size
 
 
 @lru_cache(maxsize=4 * _MAX_AXES)
@@ -162,7 +213,7 @@ def _values(tensor: _Input) -> list[Any]:
     """The elements in row-major order, as many as the shape says."""
     name, datatype, shape = tensor.name, tensor.datatype, tensor.shape
     if datatype not in _ELEMENTS:
-        if datatype in _BINARY_ONLY:
+        if datatype in BINARY_ONLY:
             _malformed(f"input {name!r}: {datatype} has no JSON form, it travels as binary data only")
         _malformed(f"input {name!r}: unknown datatype {datatype!r}, expected one of {', '.join(_ELEMENTS)}")
     if not tensor.data:
@@ -206,56 +257,3 @@ def _array(tensor: _Input, values: list[Any]) -> np.ndarray:
     except (struct.error, OverflowError):
         _malformed(f"input {tensor.name!r}: an element is out of range for {tensor.datatype}")
     return np.frombuffer(packed, DTYPES[tensor.datatype]).reshape(tensor.shape)
-
-
-def encode_infer(model: str, version: str, infer_id: str, outputs: Sequence[Tensor]) -> bytes:
-    """The answer as JSON, data flat in row-major order; floats are written so that they read back to the same bits.
-
-    Raises UpstreamError (backend_failed) for what JSON cannot say truly: NaN, infinity, BYTES that are not UTF-8, data
-    that are not of their shape. null in their place would be a silent substitution. RequestError (malformed) for FP16.
-    """
-    answer: dict[str, object] = {"model_name": model, "model_version": version}
-    if infer_id:
-        answer["id"] = infer_id
-    answer["outputs"] = [
-        {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape, "data": _json_data(tensor)}
-        for tensor in outputs
-    ]
-    text = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
-    if b"null" in text:  # how orjson writes what is not finite; a search costs less than asking every array
-        _refuse_not_finite(outputs)
-    return text
-
-
-def _refuse_not_finite(outputs: Sequence[Tensor]) -> None:
-    for tensor in outputs:
-        dtype = DTYPES[tensor.datatype]
-        if dtype.kind == "f" and not np.isfinite(np.frombuffer(tensor.data, dtype)).all():
-            detail = f"output {tensor.name!r} holds NaN or infinity, which JSON cannot carry"
-            raise UpstreamError("backend_failed", detail)
-
-
-def _json_data(tensor: Tensor) -> np.ndarray | list[str]:
-    """Flat data in a form orjson writes."""
-    if tensor.datatype in _BINARY_ONLY:
-        _malformed(f"output {tensor.name!r}: {tensor.datatype} has no JSON form, it travels as binary data only")
-    dtype = DTYPES.get(tensor.datatype)
-    if dtype is not None and dtype.kind in "fiu" and tensor.data.nbytes == math.prod(tensor.shape) * dtype.itemsize:
-        array = np.frombuffer(tensor.data, dtype)
-        # A tensor starts anywhere in its frame; orjson reads it with native loads.
-        return array if array.flags.aligned else array.copy()
-    return _unusual_data(tensor)
-
-
-def _unusual_data(tensor: Tensor) -> np.ndarray | list[str]:
-    """BYTES and BOOL, whose values are looked at, and whatever does not hold together."""
-    try:
-        array = from_wire(tensor.datatype, tensor.shape, tensor.data, tensor.name).reshape(-1)
-    except TensorError as error:
-        raise UpstreamError("backend_failed", f"the replica's answer is broken: {error}") from None
-    if tensor.datatype == "BYTES":
-        try:
-            return [element.decode() for element in array]
-        except UnicodeDecodeError:
-            raise UpstreamError("backend_failed", f"output {tensor.name!r} holds bytes that are not UTF-8") from None
-    return array

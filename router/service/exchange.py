@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from models import tensors
+from models.spec import ModelSpec
 from router.core.decision import Decision
 from router.core.errors import CapacityError, RequestError, RouterError, UpstreamError
 from router.core.outcome import no_pool_error
 from router.core.record import RequestRecord
 from router.core.request import RequestFacts
-from router.protocol.codec import Body, Encoded, ParsedInfer
+from router.protocol.codec import BINARY_ONLY, Body, Encoded, ParsedInfer
 from router.protocol.link import Answer, Item, Tensor
 from router.protocol.problem import client_reason, problem
 from router.service.cycle import Attempt
@@ -83,16 +84,13 @@ class Exchange:
             terms = h.terms(head, proven)
         tenant, spec = terms.tenant, terms.spec
         self._tenant, self._version = tenant.id, spec.version
-        parsed = self._parsed = head.codec.parse(body, h.max_elements)
+        parsed = self._parsed = head.codec.parse(body, h.limits)
         times = terms.times.narrowed(parsed.parameters)
         try:
             rows = tensors.check(terms.accepted, parsed.inputs)
         except tensors.TensorError as error:
             raise RequestError(error.reason, str(error)) from error
-        for name in parsed.outputs:
-            if all(name != output.name for output in spec.outputs):
-                known = ", ".join(output.name for output in spec.outputs)
-                raise RequestError("shape_mismatch", f"unknown output {name!r}; {spec.name} gives {known}")
+        _check_outputs(spec, parsed)
         sent = []
         nbytes = 0
         for name, array in parsed.inputs.items():
@@ -241,6 +239,20 @@ class Exchange:
         if self._cancel_timer is not None:
             self._cancel_timer()
         self._h.ended(record)
+
+
+def _check_outputs(spec: ModelSpec, asked: ParsedInfer) -> None:
+    """Before anything runs: outputs that the model has, in a form that they have. Raises RequestError."""
+    for name in asked.outputs:
+        if all(name != output.name for output in spec.outputs):
+            known = ", ".join(output.name for output in spec.outputs)
+            raise RequestError("shape_mismatch", f"unknown output {name!r}; {spec.name} gives {known}")
+    for output in spec.outputs:
+        if output.datatype not in BINARY_ONLY or asked.wants_binary(output.name):
+            continue
+        if not asked.outputs or output.name in asked.outputs:
+            detail = f"output {output.name!r}: {output.datatype} has no JSON form, ask for it as binary data"
+            raise RequestError("malformed", detail)
 
 
 def _error_of(answer: Answer) -> RouterError:

@@ -17,7 +17,7 @@ from router.core.record import RequestRecord
 from router.core.request import RequestFacts
 from router.policy.credentials import Credentials
 from router.policy.table import PolicyTable
-from router.protocol.codec import Body
+from router.protocol.codec import Body, ParseLimits
 from router.protocol.problem import problem
 from router.service.cycle import Cycle
 from router.service.exchange import Exchange, OnEnd
@@ -46,7 +46,7 @@ class Handler(msgspec.Struct):
     record: RecordHook
     badges: Mapping[str, Badge]
     """What replies say of each pool, by its name."""
-    max_elements: int
+    limits: ParseLimits
     dispatcher: Dispatcher = NoDispatcher()
     generation: object = msgspec.field(default_factory=object)
     """Identity of the configuration in force; a reload brings a new one."""

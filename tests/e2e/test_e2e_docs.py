@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 
 import pytest
 from fleet import POINTSMAN, ROOT
@@ -43,6 +44,19 @@ def test_the_readme_does_what_it_says(fleet):
     assert '"shape":[2,384]' in wish
     assert re.search(r"^a910-sh +huawei-ascend-910b3 \(emulated\) +chosen", explain, re.MULTILINE)
     assert re.search(r'^pointsman_requests_total\{.*tenant="demo".*\} [1-9]', metrics, re.MULTILINE)
+
+
+def test_binary_tensors_travel_as_the_page_shows(fleet, tmp_path):
+    """With curl and with Python: the header says where the JSON ends, the tensor's bytes follow."""
+    (script,), (code,) = blocks("docs/protocol.md", "sh"), blocks("docs/protocol.md", "python")
+    head = shell(fleet, script.replace("answer.bin", str(tmp_path / "answer.bin")))
+    (length,) = re.findall(r"^inference-header-content-length: (\d+)", head, re.MULTILINE)
+    body = (tmp_path / "answer.bin").read_bytes()
+    assert '"parameters":{"binary_data_size":1024}' in body[: int(length)].decode()
+    assert len(body) == int(length) + 1024
+
+    (tmp_path / "client.py").write_text(code.replace("http://127.0.0.1:8000", fleet.http_url))
+    assert shell(fleet, f"{sys.executable} {tmp_path / 'client.py'}") == "y (1, 256) float32\n"
 
 
 @pytest.mark.parametrize("page", ["docs/operations.md", "docs/policy.md"])

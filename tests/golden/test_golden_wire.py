@@ -1,6 +1,7 @@
 """The bytes on both wires, as they were agreed. A change here breaks clients, or routers and pools of two versions.
 
-`wire/frames.hex` and `wire/handshake.hex` hold `name: hex` lines; the JSON files hold bodies as they travel.
+`wire/frames.hex` and `wire/handshake.hex` hold `name: hex` lines; the JSON files hold bodies as they travel, the
+binary ones up to where their binary data begin, which are in `wire/binary.hex`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from models.tensors import DTYPES, to_wire
+from router.protocol.codec import InferParameters, ParsedInfer, ParseLimits
 from router.protocol.framing import FrameReader, frame
 from router.protocol.handshake import ClientHandshake, ServerHandshake
 from router.protocol.link import (
@@ -28,10 +30,12 @@ from router.protocol.link import (
     Tensor,
     Welcome,
 )
-from router.protocol.oip import encode_infer, parse_infer
+from router.protocol.oip import OipCodec, parse_infer
+from router.protocol.oip_answers import encode_infer
 from router.protocol.problem import problem_body
 
 WIRE = Path(__file__).parent / "wire"
+LIMITS = ParseLimits(max_elements=1000, max_json_bytes=10_000)
 
 
 def hex_lines(name: str) -> dict[str, bytes]:
@@ -57,6 +61,13 @@ ARRAYS = {
 }
 """One tensor of each datatype that JSON has, with its extremes."""
 
+BINARY_ARRAYS = ARRAYS | {
+    "FP16": np.array([1.0, -0.0, 6e-8, np.inf], np.float16),
+    "BF16": np.array([[1.0], [-2.5], [np.nan]], DTYPES["BF16"]),
+    "BYTES": np.array([b"\xff\x00", b""], object),
+}
+"""One tensor of each datatype that there is."""
+
 FP32 = Tensor("x", "FP32", [1, 2], to_wire(np.array([[1.0, -2.5]], np.float32), "FP32"))
 BYTES = Tensor("text", "BYTES", [2, 1], to_wire(ARRAYS["BYTES"], "BYTES"))
 MESSAGES = {
@@ -78,7 +89,7 @@ MESSAGES = {
 
 def test_a_request_reads_as_it_always_did():
     """Every datatype that JSON has, nested and flat."""
-    parsed = parse_infer((WIRE / "infer_request.json").read_bytes(), 1000)
+    parsed = parse_infer((WIRE / "infer_request.json").read_bytes(), LIMITS)
     assert parsed.id == "42"
     assert parsed.outputs == ("y",)
     assert parsed.parameters.timeout_us == 50_000
@@ -95,6 +106,34 @@ def test_an_answer_is_written_as_it_always_was():
         Tensor(datatype, datatype, list(array.shape), to_wire(array, datatype)) for datatype, array in ARRAYS.items()
     ]
     assert encode_infer("everything", "1", "42", outputs) == (WIRE / "infer_response.json").read_bytes().rstrip()
+
+
+def test_a_binary_request_reads_as_it_always_did():
+    """Every datatype as binary data, and one tensor as JSON between them."""
+    text, data = (WIRE / "binary_request.json").read_bytes().rstrip(), hex_lines("binary.hex")["request"]
+    parsed = OipCodec(len(text)).parse(text + data, LIMITS)
+    assert parsed.inputs.pop("json").tolist() == [1.5]
+    assert parsed.inputs.keys() == BINARY_ARRAYS.keys()
+    for datatype, array in BINARY_ARRAYS.items():
+        got = parsed.inputs[datatype]
+        assert (got.dtype, got.shape) == (DTYPES[datatype], array.shape)
+        assert to_wire(got, datatype) == to_wire(array, datatype)
+    assert (parsed.outputs, parsed.wants_binary("FP32"), parsed.wants_binary("BOOL")) == (("FP32", "BOOL"), True, False)
+
+
+def test_a_binary_answer_is_written_as_it_always_was():
+    """To the byte, header lines included; BOOL was wanted as JSON."""
+    text, data = (WIRE / "binary_response.json").read_bytes().rstrip(), hex_lines("binary.hex")["response"]
+    outputs = [
+        Tensor(datatype, datatype, list(array.shape), to_wire(array, datatype))
+        for datatype, array in BINARY_ARRAYS.items()
+    ]
+    asked = ParsedInfer("42", {}, (), InferParameters(), {"BOOL": False}, all_binary=True)
+    encoded = OipCodec().encode("everything", "1", asked, outputs)
+    assert encoded.lines == (
+        b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n" % len(text)
+    )
+    assert (encoded.body, b"".join(encoded.more)) == (text, data)
 
 
 def test_an_error_is_written_as_it_always_was():

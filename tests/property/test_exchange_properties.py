@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from router.core.eligibility import EligibilityRow, Verdict
 from router.core.facts import AcceleratorFacts, PoolFacts, TenantFacts
 from router.core.profile import default_profile
 from router.policy.credentials import Credentials, digest
+from router.protocol.codec import ParseLimits
 from router.protocol.link import Answer, ModelGrant, Tensor
 from router.service.cycle import Cycle
 from router.service.handler import Handler
@@ -48,7 +50,7 @@ class Rig:
             specs={"m": {"1": SPEC}}, defaults={"m": ModelDefaults(0.1, 2.0, 60.0)}, credentials=Credentials([tenant]),
             policy=self, cycle=Cycle(self.fleet, self.ledger, default_profile(), random.Random(1)), timers=self,
             clock=self, record=self.records.append, badges={p: badge(p, "x86-cpu", False) for p in POOLS},
-            max_elements=100, dispatcher=self,
+            limits=ParseLimits(100, 10_000), dispatcher=self,
         )  # fmt: skip
 
     # the handler's ports
@@ -169,3 +171,68 @@ def test_a_retry_goes_by_the_rules_in_force_then():
     rig.lookup = lambda *_: EligibilityRow("v2", {p: Verdict(p != first.pool, "new", "") for p in POOLS})
     first.on_answer(ANSWERS["failed"])
     assert rig.sent.pop().pool != first.pool
+
+
+HALF = ModelSpec(
+    "m", "1", (TensorSpec("x", "FP32", ("batch", 2)),),
+    (TensorSpec("y", "FP32", ("batch", 2)), TensorSpec("h", "FP16", ("batch",)), TensorSpec("b", "BF16", ("batch",))),
+    BatchRule(8), (),
+)  # fmt: skip
+
+
+def asking(outputs=None, **parameters):
+    """A request for HALF."""
+    return orjson.dumps(orjson.loads(BODY) | {"outputs": outputs, "parameters": parameters})
+
+
+def flagged(name, binary):
+    """An output for which the client says how it is to come."""
+    return {"name": name, "parameters": {"binary_data": binary}}
+
+
+@pytest.mark.parametrize(
+    ("body", "refused"),
+    [
+        (asking(), "output 'h': FP16"),
+        (asking([{"name": "y"}, {"name": "b"}]), "output 'b': BF16"),
+        (asking([flagged("h", True), {"name": "b"}]), "output 'b': BF16"),
+        (asking([flagged("h", False)], binary_data_output=True), "output 'h': FP16"),
+        (asking([{"name": "y"}]), ""),
+        (asking([flagged("h", True), {"name": "y"}]), ""),
+        (asking([flagged("y", False), {"name": "b"}], binary_data_output=True), ""),
+        (asking(binary_data_output=True), ""),
+    ],
+)
+def test_an_output_without_a_json_form_is_refused_as_json_before_anything_runs(body, refused):
+    """And is let through where it is asked for as binary data."""
+    rig = Rig()
+    rig.handler.specs = {"m": {"1": HALF}}
+    rig.handler.start(Head("m", "", "r", "key"), body, rig.replies.append)
+    assert bool(rig.sent) == (not refused)
+    if refused:
+        (reply,) = rig.replies
+        assert reply.status == 400
+        assert f"{refused} has no JSON form, ask for it as binary data" in orjson.loads(reply.body)["error"]
+
+
+def test_the_replicas_bytes_leave_as_they_came():
+    """A binary answer is not copied on its way out, and NaN is no trouble to it."""
+    rig = Rig()
+    rig.handler.start(Head("m", "", "r", "key"), asking(binary_data_output=True), rig.replies.append)
+    given = ANSWERS["nan"]
+    rig.sent.pop().on_answer(given)
+    (reply,) = rig.replies
+    assert reply.status == 200
+    assert reply.more[0] is given.tensors[0].data
+    headers = dict(reply.headers())
+    assert headers["content-type"] == "application/octet-stream"
+    assert headers["inference-header-content-length"] == str(len(reply.body))
+
+
+def test_a_timeout_beyond_all_numbers_is_refused():
+    """It would overflow a float."""
+    rig = Rig()
+    rig.handler.start(
+        Head("m", "", "r", "key"), asking(timeout=5).replace(b"5}", b"9" * 400 + b"}"), rig.replies.append
+    )
+    assert rig.replies[0].status == 400

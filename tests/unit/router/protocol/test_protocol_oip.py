@@ -9,8 +9,9 @@ import pytest
 
 from router.core.errors import RequestError
 from router.protocol import oip
+from router.protocol.codec import ParseLimits
 
-LIMIT = 10_000
+LIMIT = ParseLimits(max_elements=10_000, max_json_bytes=1 << 20)
 
 
 def request(data, datatype="FP32", shape=None, name="x", **more):
@@ -229,16 +230,16 @@ def test_elements_are_limited_over_all_inputs():
     """One more than the limit is too many, and the tensor at which it happened is named."""
     inputs = [{"name": name, "shape": [50], "datatype": "INT8", "data": [1] * 50} for name in "ab"]
     body = json.dumps({"inputs": inputs}).encode()
-    assert len(oip.parse_infer(body, 100).inputs) == 2
-    assert refused(body, "too_large", 99) == "more than 99 tensor elements, reached at input 'b'"
+    assert len(oip.parse_infer(body, ParseLimits(100, 1000)).inputs) == 2
+    assert refused(body, "too_large", ParseLimits(99, 1000)) == "more than 99 tensor elements, reached at input 'b'"
 
 
 @pytest.mark.parametrize(
     "key",
-    ["sequence_id", "sequence_start", "sequence_end", "binary_data_size", "classification", "shared_memory_region"],
+    ["sequence_id", "sequence_start", "sequence_end", "classification", "shared_memory_region"],
 )
 def test_parameters_that_would_change_the_meaning_are_refused_by_name(key):
-    """At every level; a tensor in shared memory or binary data is refused for that, not for missing data."""
+    """At every level; a tensor in shared memory is refused for that, not for missing data."""
     words = f"parameter '{key}' is not supported and would change the meaning of the request"
     document = json.loads(request([1.0]))
     assert refused(json.dumps(document | {"parameters": {key: 1}}).encode()) == f"request: {words}"
@@ -250,8 +251,8 @@ def test_parameters_that_would_change_the_meaning_are_refused_by_name(key):
 
 
 @pytest.mark.parametrize("key", ["timeout", "priority"])
-@pytest.mark.parametrize("value", [-1, 1.5, "5", True, [1]])
+@pytest.mark.parametrize("value", [-1, 1.5, "5", True, [1], 2**63, 10**400])
 def test_timeout_and_priority_are_whole_numbers(key, value):
     """What cannot be acted on is refused, not ignored."""
     body = json.dumps(json.loads(request([1.0])) | {"parameters": {key: value}}).encode()
-    assert refused(body) == f"request: parameter '{key}' must be an integer of at least 0"
+    assert refused(body) == f"request: parameter '{key}' must be an integer of at least 0 and at most {2**63 - 1}"

@@ -8,8 +8,9 @@ import pytest
 
 from models.spec import BatchRule, ModelSpec, TensorSpec, TextInput
 from router.core.errors import RequestError, UpstreamError
-from router.protocol import metadata, oip
+from router.protocol import metadata
 from router.protocol.link import Tensor
+from router.protocol.oip_answers import encode_infer
 
 
 def wire(array, datatype, name="y"):
@@ -30,7 +31,7 @@ def test_every_number_of_an_answer_reads_back_to_the_same_bits(datatype, dtype):
     if array.dtype.kind == "f":
         info = np.finfo(dtype)
         array = np.append(array[np.isfinite(array)], np.array([0.0, -0.0, info.max, info.min, info.tiny], dtype))
-    (output,) = orjson.loads(oip.encode_infer("m", "1", "", [wire(array, datatype)]))["outputs"]
+    (output,) = orjson.loads(encode_infer("m", "1", "", [wire(array, datatype)]))["outputs"]
     assert np.array(output["data"], dtype).tobytes() == array.tobytes()
     assert output["shape"] == [len(array)]
 
@@ -38,22 +39,22 @@ def test_every_number_of_an_answer_reads_back_to_the_same_bits(datatype, dtype):
 def test_an_answer_names_model_version_and_id():
     """`id` only where the client gave one; data are flat in row-major order."""
     tensor = wire(np.array([[1, 0], [1, 1]], np.bool_), "BOOL")
-    answer = orjson.loads(oip.encode_infer("m", "3", "abc", [tensor]))
+    answer = orjson.loads(encode_infer("m", "3", "abc", [tensor]))
     output = {"name": "y", "datatype": "BOOL", "shape": [2, 2], "data": [True, False, True, True]}
     assert answer == {"model_name": "m", "model_version": "3", "id": "abc", "outputs": [output]}
-    assert "id" not in orjson.loads(oip.encode_infer("m", "3", "", [tensor]))
+    assert "id" not in orjson.loads(encode_infer("m", "3", "", [tensor]))
 
 
 def test_strings_of_an_answer_are_text():
     """Each element has its length before it on the stream."""
     data = memoryview(b"\x03\0\0\0h\xc3\xa9\0\0\0\0")
-    answer = orjson.loads(oip.encode_infer("m", "1", "", [Tensor("y", "BYTES", [2, 1], data)]))
+    answer = orjson.loads(encode_infer("m", "1", "", [Tensor("y", "BYTES", [2, 1], data)]))
     assert answer["outputs"][0]["data"] == ["hé", ""]
 
 
 def test_an_empty_output_is_an_empty_list():
     """A detector may find nothing."""
-    answer = orjson.loads(oip.encode_infer("m", "1", "", [wire(np.empty((0, 4), np.float32), "FP32")]))
+    answer = orjson.loads(encode_infer("m", "1", "", [wire(np.empty((0, 4), np.float32), "FP32")]))
     assert answer["outputs"][0]["data"] == []
 
 
@@ -62,7 +63,7 @@ def test_an_empty_output_is_an_empty_list():
 def test_a_number_that_json_cannot_carry_fails_the_answer(value, datatype, dtype):
     """null in its place would read as a number that the model did not give."""
     with pytest.raises(UpstreamError, match="output 'y' holds NaN or infinity") as caught:
-        oip.encode_infer("m", "1", "", [wire(np.array([1, value, 2], dtype), datatype)])
+        encode_infer("m", "1", "", [wire(np.array([1, value, 2], dtype), datatype)])
     assert caught.value.reason == "backend_failed"
 
 
@@ -79,14 +80,14 @@ def test_a_number_that_json_cannot_carry_fails_the_answer(value, datatype, dtype
 def test_a_broken_answer_is_the_backends_failure(tensor, words):
     """It is named, and never sent on."""
     with pytest.raises(UpstreamError, match=words) as caught:
-        oip.encode_infer("m", "1", "", [tensor])
+        encode_infer("m", "1", "", [tensor])
     assert caught.value.reason == "backend_failed"
 
 
 def test_a_half_precision_output_asks_the_client_to_change_something():
     """The model did nothing wrong: JSON is the wrong form for this output."""
     with pytest.raises(RequestError, match="output 'y': FP16 has no JSON form") as caught:
-        oip.encode_infer("m", "1", "", [wire(np.ones(2, np.float16), "FP16")])
+        encode_infer("m", "1", "", [wire(np.ones(2, np.float16), "FP16")])
     assert caught.value.reason == "malformed"
 
 
@@ -124,7 +125,8 @@ def test_a_text_model_lists_text_first_and_marks_the_alternatives():
 
 def test_health_and_server_documents_have_the_protocols_keys():
     """Small, but clients read them by name."""
-    assert metadata.server_metadata("0.1.0") == {"name": "pointsman", "version": "0.1.0", "extensions": []}
+    extensions = ["binary_tensor_data"]
+    assert metadata.server_metadata("0.1.0") == {"name": "pointsman", "version": "0.1.0", "extensions": extensions}
     assert metadata.server_live(True) == {"live": True}
     assert metadata.server_ready(False) == {"ready": False}
     assert metadata.model_ready("m", True) == {"name": "m", "ready": True}
