@@ -73,7 +73,7 @@ class Handler(msgspec.Struct):
     def refused(self, head: Head, error: RouterError) -> Reply:
         """The reply to a request refused before it was whole; it is recorded as every end of a request is."""
         tenant = self.credentials.authenticate(head.credential)
-        model = head.model if tenant and head.model in self.specs else ""
+        model = head.model if tenant and self._visible(tenant, head.model) else ""
         status = problem(error.reason).status
         self.record(RequestRecord(head.request_id, tenant.id if tenant else "", model, error.reason, status))
         log.info("request %s: %s: %s", head.request_id, error.reason, error.detail)
