@@ -6,7 +6,7 @@ come from the one table in router/protocol/problem.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from router.api.schemas import BINARY, HEADERS, OF_ERRORS, PARAMETERS, SCHEMAS, Json
@@ -116,12 +116,11 @@ def _model_paths() -> Json:
 
 
 def _get(summary: str, answers: Json, reasons: Sequence[str] = (), **more: Any) -> Json:
-    return {"get": {"summary": summary, **more, "responses": answers | _errors(reasons, answers)}}
+    return {"get": {"summary": summary, **more, "responses": _responses(answers, reasons)}}
 
 
 def _post(summary: str, body: Json, answers: Json, reasons: Sequence[str], **more: Any) -> Json:
-    responses = answers | _errors(reasons, answers)
-    return {"post": {"summary": summary, **more, "requestBody": body, "responses": responses}}
+    return {"post": {"summary": summary, **more, "requestBody": body, "responses": _responses(answers, reasons)}}
 
 
 def _ok(content: Json, *headers: str) -> Json:
@@ -134,20 +133,32 @@ def _ready(schema: str) -> Json:
     return _ok(content) | {"503": {"description": "Not ready", "content": content}}
 
 
-def _errors(reasons: Sequence[str], answers: Mapping[str, object]) -> Json:
-    """One response per status; several reasons may share it."""
+def _responses(answers: Json, reasons: Sequence[str]) -> Json:
+    """One response per status, which an answer and several errors may share."""
     by_status: dict[str, list[str]] = {}
     for reason in PROBLEMS:
         if reason in reasons or reason in _ANY:
             by_status.setdefault(str(problem(reason).status), []).append(reason)
-    return {status: _error(shared) for status, shared in sorted(by_status.items()) if status not in answers}
+    errors = {status: _error(shared) for status, shared in sorted(by_status.items())}
+    joined = {status: _either(answers[status], errors[status]) for status in answers.keys() & errors.keys()}
+    return answers | errors | joined
+
+
+def _either(answer: Json, error: Json) -> Json:
+    content = {**answer["content"]}
+    for kind, what in error["content"].items():
+        content[kind] = {"schema": {"anyOf": [content[kind]["schema"], what["schema"]]}} if kind in content else what
+    headers = {name: {**HEADERS[name], "required": False} for name in error["headers"]}
+    return {
+        "description": f"{answer['description']}; {error['description']}", "headers": headers, "content": content,
+    }  # fmt: skip
 
 
 def _error(reasons: list[str]) -> Json:
     named = ["x-request-id"]
     if "unauthenticated" in reasons:
         named.append("www-authenticate")
-    if any(problem(reason).status == 429 for reason in reasons):
+    if any(problem(reason).waiting_helps for reason in reasons):
         named.append("retry-after")
     one_of = {"properties": {"reason": {"enum": reasons}}}
     return {
