@@ -70,12 +70,12 @@ def validate(config: Path, state: Path) -> None:
 
 @main.group()
 def key() -> None:
-    """API keys of tenants."""
+    """Keys of tenants and operators."""
 
 
 @key.command("new")
 def key_new() -> None:
-    """Make a key of 128 random bits. The key is for the client, the digest for the fleet file.
+    """Make a key of 128 random bits. The key is for the client or operator, the digest for the fleet file.
 
     \b
     pointsman key new
@@ -91,26 +91,39 @@ def key_new() -> None:
 @click.option("--rows", default=1, show_default=True, help="Rows of the request.")
 @click.option("--latency-target", default="", help="Such as 20ms.")
 @click.option("--timeout", default="", help="Such as 1s.")
-@click.option("--url", default="http://127.0.0.1:8000", show_default=True)
-@click.option("--key", "api_key", envvar="POINTSMAN_KEY", required=True, help="API key [env POINTSMAN_KEY].")
+@click.option("--priority", default="", help="interactive, standard or batch; the tenant's own if left out.")
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Of the data listener.")
+@click.option("--key", "api_key", envvar="POINTSMAN_KEY", default="", help="A tenant's key [env POINTSMAN_KEY].")
+@click.option("--admin", is_flag=True, help="Ask as operator: every pool, and the rule that keeps it out.")
+@click.option("--tenant", default="", help="With --admin: whose request it would be.")
+@click.option("--admin-url", default="http://127.0.0.1:8003", show_default=True, help="Of the admin listener.")
+@click.option(
+    "--admin-key", envvar="POINTSMAN_ADMIN_KEY", default="",
+    help="[env POINTSMAN_ADMIN_KEY]; if left out, the one that `serve` made under --state.",
+)  # fmt: skip
+@state_option
 @click.option("--json", "as_json", is_flag=True, help="The whole answer as JSON.")
 def explain(
-    model: str, model_version: str, rows: int, latency_target: str, timeout: str, url: str, api_key: str, as_json: bool
-) -> None:
+    model: str, model_version: str, rows: int, latency_target: str, timeout: str, priority: str, url: str,
+    api_key: str, admin: bool, tenant: str, admin_url: str, admin_key: str, state: Path, as_json: bool,
+) -> None:  # fmt: skip
     """Ask a running router where a request would go and why. Dispatches nothing.
 
     \b
     pointsman explain minilm --key pm_...
     pointsman explain minilm --latency-target 5ms --json
+    pointsman explain minilm --admin --tenant demo
     """
-    headers = {"authorization": f"Bearer {api_key}"}
-    if latency_target:
-        headers["x-pointsman-latency-target"] = latency_target
-    if timeout:
-        headers["x-pointsman-timeout"] = timeout
-    status, answer = serving.post_json(
-        f"{url}/v1/explain", {"model": model, "version": model_version, "rows": rows}, headers
-    )
+    if bool(tenant) != admin:
+        raise click.UsageError("--admin and --tenant go together")
+    body: dict[str, object] = {"model": model, "version": model_version, "rows": rows}
+    if admin:
+        body, url, api_key = body | {"tenant": tenant}, admin_url, admin_key or serving.operator_key(state)
+    given = {"latency-target": latency_target, "timeout": timeout, "priority": priority}
+    headers = {f"x-pointsman-{name}": value for name, value in given.items() if value}
+    if api_key:
+        headers["authorization"] = f"Bearer {api_key}"
+    status, answer = serving.post_json(f"{url}/v1/explain", body, headers)
     if status != 200:
         raise click.ClickException(f"{status}: {answer.get('error', answer)}")
     click.echo(json.dumps(answer, indent=2) if as_json else serving.explained(answer))

@@ -217,7 +217,7 @@ class FleetLinks:
             stream.close("was started with other facts than this router's configuration has; restart one of the two")
             return
         links.streams[replica] = stream
-        self._fleet.replica_up(links.name, replica, welcome.grants)
+        self._fleet.replica_up(links.name, replica, welcome.grants, provider=welcome.provider)
         log.info("pool %s replica %s is up on %s", links.name, replica, welcome.provider)
         for entry in links.queue.replica_up(replica, welcome.grants):
             links.send_late(entry)

@@ -1,4 +1,6 @@
-"""Keys that `pointsman serve` makes at its first start: of the tenants that leave theirs to it, and of the streams."""
+"""Keys that `pointsman serve` makes at its first start: of tenants and operator, where the fleet file leaves theirs to
+it, and of the streams.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +10,55 @@ import secrets
 from pathlib import Path
 
 import click
+import msgspec
 
 from router.config.load import tenants_yaml
 from router.config.settings import Settings
 from router.policy.credentials import KEY_BYTES, digest, new_key
 
+TENANT_KEYS = "keys.json"
+ADMIN_KEY = "admin.key"
+"""In the run folder, readable to their owner alone."""
 
-def local_keys(settings: Settings, run: Path) -> dict[str, str]:
-    """Keys of this machine's own tenants, made at the first start where the fleet file leaves them to a tenants file.
 
-    Only a fleet whose tenants file is absent gets new keys; they are kept beside it for the curl line of later starts.
+class LocalKeys(msgspec.Struct, frozen=True):
+    """Keys of this machine's own fleet, readable; only a trial keeps them."""
+
+    tenants: dict[str, str] = {}
+    admin: str = ""
+
+
+def local_keys(settings: Settings, run: Path) -> LocalKeys:
+    """Keys of tenants and operator, made at the first start where the fleet file leaves them to a tenants file.
+
+    Only a fleet whose tenants file is absent gets new keys, and an operator's only if it has none; they are kept in the
+    run folder for later starts and commands.
     """
-    shown = run / "keys.json"
+    shown = run / TENANT_KEYS
     tenants_file = Path(settings.tenants_file) if settings.tenants_file else None
-    if tenants_file is not None and not tenants_file.exists():
-        keys = {
-            tenant.id: new_key(secrets.token_bytes(KEY_BYTES)) for tenant in settings.tenants if not tenant.key_digests
-        }
+    if tenants_file is None:
+        return LocalKeys()
+    if not tenants_file.exists():
+        keys = {tenant.id: _new_key() for tenant in settings.tenants if not tenant.key_digests}
+        admin = "" if settings.server.admin.key_digests else _new_key()
         run.mkdir(parents=True, exist_ok=True)
         tenants_file.parent.mkdir(parents=True, exist_ok=True)
         _write_private(shown, json.dumps(keys))
-        _write_private(tenants_file, tenants_yaml({tenant: digest(key) for tenant, key in keys.items()}))
-        click.echo(f"pointsman: made API keys for {', '.join(keys)}: {shown}", err=True)
-    return json.loads(shown.read_text()) if tenants_file is not None and shown.exists() else {}
+        _write_private(run / ADMIN_KEY, admin)
+        digests = {tenant: digest(key) for tenant, key in keys.items()}
+        _write_private(tenants_file, tenants_yaml(digests, digest(admin) if admin else ""))
+        click.echo(f"pointsman: made keys for {', '.join([*keys, 'the operator'] if admin else keys)}: {run}", err=True)
+    return LocalKeys(json.loads(shown.read_text()) if shown.exists() else {}, admin_key(run))
+
+
+def admin_key(run: Path) -> str:
+    """The operator's key that `pointsman serve` made, "" if it made none."""
+    path = run / ADMIN_KEY
+    return path.read_text() if path.exists() else ""
+
+
+def _new_key() -> str:
+    return new_key(secrets.token_bytes(KEY_BYTES))
 
 
 def stream_key(settings: Settings, run: Path) -> None:

@@ -114,16 +114,9 @@ class PoolReplica:
         versions = load_store(Path(self._args.store)).get(name)
         if not versions:
             raise RuntimeError(f"model {name!r} is not in {self._args.store}: run `make models`")
-        spec = _bounded(versions[latest(versions)], self._args.max_rows.get(name))
+        spec = versions[latest(versions)].bounded(self._args.max_rows.get(name))
         backend = registry.create(self._args.backend, spec, dict(self._args.options))
         return spec, backend, _warm_up(spec, backend)
-
-
-def _bounded(spec: ModelSpec, max_rows: int | None) -> ModelSpec:
-    """The model with its batches cut to what the configuration allows."""
-    if max_rows is None or max_rows >= spec.batch.max_rows:
-        return spec
-    return msgspec.structs.replace(spec, batch=BatchRule(max_rows))
 
 
 def _warm_up(spec: ModelSpec, backend: Backend) -> list[tuple[int, float]]:

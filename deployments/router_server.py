@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from deployments.membership import watch
 from deployments.metrics_process import MetricsProcess
 from deployments.runtime import LoopTimers, Prepared, RouterState, router_state
 from models.repository import load_store
+from router.api.admin import AdminListener
 from router.api.cycle import DataPlane
 from router.api.heads import RequestIds
 from router.api.listener import Listener
 from router.config.load import read_stream_key
 from router.config.settings import ServerSettings, Settings
 from router.service.clock import SystemClock
+from router.service.status import fleet_status
 from router.telemetry.metrics import Metrics
 
 log = logging.getLogger("pointsman.router")
@@ -66,6 +68,7 @@ class RouterReplica:
         self._leaving = False
         self._state: RouterState | None = None
         self._listener: Listener | None = None
+        self._admin: AdminListener | None = None
         self._links: FleetLinks | None = None
         self._metrics = Metrics(Path(self._args.metrics_dir))
 
@@ -105,6 +108,7 @@ class RouterReplica:
         plane = DataPlane(state.handler, RequestIds(prefix), http.max_body_bytes, self._args.version)
         self._listener = Listener(plane)
         address = await self._listener.open(http.host, http.port)
+        await self._open_admin(plane)
         metrics_process = MetricsProcess(
             Path(self._args.metrics_dir), self._args.server.metrics_host, self._args.server.metrics_port
         )
@@ -113,6 +117,12 @@ class RouterReplica:
         self._tasks.append(self._loop.create_task(metrics_process.keep()))
         _warn_of_migration()
         log.info("router listens on %s:%d", *address)
+
+    async def _open_admin(self, plane: DataPlane) -> None:
+        admin = self._args.server.admin
+        self._admin = AdminListener(plane, self._status)
+        address = await self._admin.open(admin.host, admin.port)
+        log.info("admin listener on %s:%d", *address)
 
     def _on_members(self, pool: str) -> Callable[[Members], None]:
         def changed(members: Members) -> None:
@@ -138,6 +148,7 @@ class RouterReplica:
         for pool, replicas in links.overruns.items():
             for replica, overruns in replicas.items():
                 self._metrics.set_overruns(pool, replica, overruns)
+        self._metrics.stamp(state.clock.unix_s())
 
     async def _dates_forever(self) -> None:
         """Fill the policy table again once a rule has begun or ended."""
@@ -148,6 +159,7 @@ class RouterReplica:
             policy, now_s = state.handler.policy, state.clock.unix_s()
             if policy.is_due(now_s):
                 await self._loop.run_in_executor(None, policy.fill, now_s)
+                state.handler.generation = object()  # which models a tenant may know of may have changed
                 log.info("a rule has begun or ended: policy %s filled again", policy.version)
 
     async def check_health(self) -> None:
@@ -156,21 +168,30 @@ class RouterReplica:
             return
         if not self._listener.is_open:
             raise RuntimeError("the data listener is closed")
+        if self._admin is not None and not self._admin.is_open:
+            raise RuntimeError("the admin listener is closed")
         if any(task.done() for task in self._tasks):
             raise RuntimeError("a task that keeps this router going has ended")
 
     async def state(self) -> dict[str, object]:
         """What this router sees of the fleet, for `pointsman status`."""
-        if self._state is None:
+        return dict(self._status())
+
+    def _status(self) -> Mapping[str, object]:
+        state = self._state
+        if state is None:
             return {}
-        snapshot = self._state.fleet.snapshot(self._state.clock.now_s())
-        return {"pools": msgspec.to_builtins(snapshot.pools), "version": self._args.version}
+        pools = fleet_status(state.fleet, state.clock.now_s())
+        policy, requests = state.handler.policy.version, state.handler.open_exchanges
+        return {"version": self._args.version, "policy_version": policy, "open_requests": requests, "pools": pools}
 
     async def __del__(self) -> None:
         """Serve is stopping this replica: leave without loss."""
         self._leaving = True
         if self._listener is not None:
             await self._listener.leave(self._args.accept_s, self._args.drain_s)
+        if self._admin is not None:
+            self._admin.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -25,6 +25,7 @@ from router.state.fleet_view import FleetView
 from router.state.inflight import Ledger
 from router.state.pool_queue import PoolQueue
 from router.telemetry.metrics import Metrics
+from router.telemetry.totals import NodeTotals
 
 Specs = Mapping[str, Mapping[str, ModelSpec]]
 
@@ -76,6 +77,7 @@ class RouterState(msgspec.Struct):
         handler = self.handler
         handler.policy, handler.credentials, handler.defaults = new.policy, new.credentials, new.defaults
         handler.specs, handler.limits = new.specs, parse_limits(new.settings)
+        handler.reveal_pools = new.settings.server.http.reveal_pools
         handler.cycle = handler.cycle.with_profile(new.profile)
         handler.generation = object()
         configure_metrics(self.metrics, new.settings, new.specs)
@@ -83,12 +85,14 @@ class RouterState(msgspec.Struct):
 
 def prepare(settings: Settings, specs: Specs, unix_s: float) -> Prepared:
     """Everything that follows from settings and models alone."""
-    served = newest_first(specs)
+    served = newest_first(specs, settings)
     return Prepared(
         settings,
         served,
         filled_table(settings, served, unix_s),
-        Credentials(settings.tenants),
+        Credentials(
+            settings.tenants, anonymous=settings.server.anonymous, admin_digests=settings.server.admin.key_digests
+        ),
         model_defaults(settings, served),
         routing_profile(settings.routing),
     )
@@ -119,6 +123,8 @@ def router_state(settings: Settings, specs: Specs, timers: LoopTimers, clock: Cl
         record=metrics.observe,
         badges={f.name: badge(f.name, f.accelerator.name, f.emulated) for f in facts},
         limits=parse_limits(settings),
+        totals=NodeTotals(metrics.folder, metrics.flush),
+        reveal_pools=settings.server.http.reveal_pools,
     )
     configure_metrics(metrics, settings, new.specs)
     return RouterState(handler, fleet, queues, fact_digests(settings), clock, metrics)
@@ -129,12 +135,14 @@ def parse_limits(settings: Settings) -> ParseLimits:
     return ParseLimits(settings.limits.max_elements, settings.server.http.max_json_bytes)
 
 
-def newest_first(specs: Specs) -> dict[str, dict[str, ModelSpec]]:
-    """Versions of each model, the one served by default first."""
+def newest_first(specs: Specs, settings: Settings) -> dict[str, dict[str, ModelSpec]]:
+    """Versions of each model, the one served by default first, with the largest batch that the settings let it have."""
     ordered = {}
     for name, versions in specs.items():
         newest = latest(versions)
-        ordered[name] = {newest: versions[newest], **versions}
+        bound = settings.models.get(name, UNSERVED).max_rows
+        bounded = {version: spec.bounded(bound) for version, spec in versions.items()}
+        ordered[name] = {newest: bounded[newest], **bounded}
     return ordered
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from deployments.environments import EnvironmentProblem, needed
-from deployments.keys import local_keys, stream_key
+from deployments.keys import LocalKeys, admin_key, local_keys, stream_key
 from deployments.placement import PlacementError, place
 from models.repository import load_store
 from router.config.load import load
@@ -139,6 +139,14 @@ def status(state: Path) -> str:
     return table(("pool", "class", "emulated", "ready", "in flight", "capacity"), rows)
 
 
+def operator_key(state: Path) -> str:
+    """The admin key that `serve` made there. Raises click.ClickException if it made none."""
+    key = admin_key(state / "run")
+    if not key:
+        raise click.ClickException("no admin key was made here: give one with --admin-key or POINTSMAN_ADMIN_KEY")
+    return key
+
+
 def say(text: str) -> None:
     """One line of progress."""
     click.echo(f"pointsman: {text}", err=True)
@@ -235,7 +243,11 @@ def _taken(server: ServerSettings) -> str:
 
     Routers share their port, so another fleet's router would not be noticed: each would get some of the requests.
     """
-    for host, port in ((server.http.host, server.http.port), (server.metrics_host, server.metrics_port)):
+    for host, port in (
+        (server.http.host, server.http.port),
+        (server.metrics_host, server.metrics_port),
+        (server.admin.host, server.admin.port),
+    ):
         try:
             socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
         except OSError as error:
@@ -263,13 +275,16 @@ def _pool_table(settings: Settings) -> str:
     return table(("pool", "class", "emulated", "execution provider", "models", "state"), rows)
 
 
-def _how_to_use(settings: Settings, keys: dict[str, str]) -> str:
+def _how_to_use(settings: Settings, keys: LocalKeys) -> str:
     server = settings.server
     url = f"http://{server.http.host}:{server.http.port}"
     lines = ["", f"URL      {url}", f"metrics  http://{server.metrics_host}:{server.metrics_port}/metrics"]
-    lines += [f"key      {tenant}: {key}" for tenant, key in keys.items()]
-    if keys and "minilm" in settings.models:
-        key = next(iter(keys.values()))
+    refuses = "" if server.admin.key_digests else ": refuses everybody, no key is configured"
+    proof = f", key {keys.admin}" if keys.admin else refuses
+    lines += [f"admin    http://{server.admin.host}:{server.admin.port}{proof}"]
+    lines += [f"key      {tenant}: {key}" for tenant, key in keys.tenants.items()]
+    if keys.tenants and "minilm" in settings.models:
+        key = next(iter(keys.tenants.values()))
         body = '{"inputs":[{"name":"text","shape":[1],"datatype":"BYTES","data":["a quick brown fox"]}]}'
         lines += ["", f"curl -s {url}/v2/models/minilm/infer -H 'authorization: Bearer {key}' -d '{body}'"]
     return "\n".join([*lines, ""])

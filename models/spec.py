@@ -67,6 +67,12 @@ class ModelSpec(msgspec.Struct, frozen=True):
     folder: str = ""
     """Absolute folder of the built files."""
 
+    def bounded(self, max_rows: int | None) -> ModelSpec:
+        """The model with its batches cut to what a configuration allows; None allows all."""
+        if max_rows is None or max_rows >= self.batch.max_rows:
+            return self
+        return msgspec.structs.replace(self, batch=BatchRule(max_rows))
+
     def accepted_inputs(self) -> tuple[tuple[TensorSpec, ...], ...]:
         """Every complete set of inputs a request may carry, the preferred one first."""
         if self.text is None:

@@ -1,64 +1,65 @@
 """The ASGI application of the data listener: health, metadata, explain, and inference that came pipelined.
 
-Plain inference does not pass here; see http.py.
+Plain inference does not pass here; see http.py. What a path takes and answers is written down in openapi.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+import re
 
 import msgspec
-import orjson
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from router.api.answers import ExplainQuery, Problems, bounded_body, head_of, json_answer, query_of, reply_answer
 from router.api.cycle import DataPlane
-from router.api.heads import read_head, request_id
-from router.core.errors import RequestError, RouterError
+from router.api.heads import request_id
+from router.api.openapi import document
+from router.core.errors import RouterError
 from router.protocol import metadata
-from router.service.handler import MAX_QUOTED
 from router.service.head import Head
-from router.service.reply import Reply, failed
+from router.service.reply import Reply
 
-MAX_EXPLAIN_BYTES = 64 * 1024
+NOT_OFFERED = {
+    re.compile(r"/v2/repository/models/.*"): "not offered: the fleet's configuration says which models are loaded",
+    re.compile(r"/v2(/models/[^/]+)?/trace/setting"): "not offered: there are no traces to set",
+    re.compile(r"/v2/logging"): "not offered: clients do not set the log",
+    re.compile(r"/v2/(system|cuda)sharedmemory/.*"): "not offered: tensors travel in the request",
+}
+"""Paths that Triton's clients know and of which nothing is here."""
 
 
-class ExplainQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of POST /v1/explain: the request that would be sent, without its tensors."""
+class IndexQuery(msgspec.Struct):
+    """Body of POST /v2/repository/index. Clients may send more; it changes nothing."""
 
-    model: str
-    version: str = ""
-    rows: int = 1
+    ready: bool = False
 
 
 def data_app(plane: DataPlane) -> Starlette:
     """The application of one data plane."""
     endpoints = Endpoints(plane)
-    model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
     routes = [
         Route("/-/healthz", endpoints.healthz),
+        Route("/openapi.json", endpoints.openapi),
         Route("/v2", endpoints.server_metadata),
         Route("/v2/health/live", endpoints.live),
         Route("/v2/health/ready", endpoints.ready),
+        Route("/v2/models/stats", endpoints.statistics),
+        Route("/v2/repository/index", endpoints.index, methods=["POST"]),
         Route("/v1/explain", endpoints.explain, methods=["POST"]),
     ]
-    for path in (model, version):
+    for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         routes += [
             Route(path, endpoints.model_metadata),
+            Route(f"{path}/config", endpoints.model_config),
+            Route(f"{path}/stats", endpoints.statistics),
             Route(f"{path}/ready", endpoints.model_ready),
             Route(f"{path}/infer", endpoints.infer, methods=["POST"]),
         ]
-    handlers: Mapping[Any, Any] = {
-        HTTPException: endpoints.http_error,
-        RouterError: endpoints.router_error,
-        Exception: endpoints.internal_error,
-    }
-    app = Starlette(routes=routes, exception_handlers=handlers)
+    app = Starlette(routes=routes, exception_handlers=Problems(plane.request_ids, NOT_OFFERED).handlers())
     app.router.redirect_slashes = False
     return app
 
@@ -68,6 +69,7 @@ class Endpoints:
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
+        self._openapi = msgspec.json.encode(document(plane.version))
 
     async def healthz(self, request: Request) -> Response:
         """Whether this router replica takes new connections; says `success`, which KubeRay's probe looks for."""
@@ -75,52 +77,69 @@ class Endpoints:
             return PlainTextResponse("draining\n", 503)
         return PlainTextResponse("success\n")
 
+    async def openapi(self, request: Request) -> Response:
+        """What this listener takes and answers."""
+        return Response(self._openapi, media_type="application/json")
+
     async def live(self, request: Request) -> Response:
         """The process answers."""
-        return _json(metadata.server_live(True))
+        return json_answer(metadata.server_live(True))
 
     async def ready(self, request: Request) -> Response:
         """At least one pool has a ready replica."""
         ready = not self._plane.leaving and self._plane.handler.any_pool_ready()
-        return _json(metadata.server_ready(ready), 200 if ready else 503)
+        return json_answer(metadata.server_ready(ready), 200 if ready else 503)
 
     async def server_metadata(self, request: Request) -> Response:
         """Name, version and extensions of the server."""
-        return _json(metadata.server_metadata(self._plane.version))
+        return json_answer(metadata.server_metadata(self._plane.version))
 
     async def model_metadata(self, request: Request) -> Response:
         """Inputs and outputs of a model that the tenant may use."""
-        head = self._head(request)
-        spec, versions = self._plane.handler.model(head)
-        return _json(metadata.model_metadata(spec, versions))
+        spec, versions = self._plane.handler.model(self._head(request))
+        return json_answer(metadata.model_metadata(spec, versions))
+
+    async def model_config(self, request: Request) -> Response:
+        """The same as Triton's model configuration."""
+        spec, _ = self._plane.handler.model(self._head(request))
+        return json_answer(metadata.model_config(spec))
 
     async def model_ready(self, request: Request) -> Response:
         """Whether a pool that this tenant may use has a ready replica with the model."""
         head = self._head(request)
         ready = self._plane.handler.model_ready(head)
-        return _json(metadata.model_ready(head.model, ready), 200 if ready else 503)
+        return json_answer(metadata.model_ready(head.model, ready), 200 if ready else 503)
+
+    async def statistics(self, request: Request) -> Response:
+        """What one model, or every model that the tenant may use, has done on this node."""
+        models = await self._plane.handler.statistics(self._head(request))
+        return json_answer(metadata.model_statistics(models))
+
+    async def index(self, request: Request) -> Response:
+        """Every model that the tenant may use, and whether it is ready."""
+        head = self._head(request)
+        self._plane.handler.authenticate(head)
+        query = await query_of(request, IndexQuery, "index", empty=IndexQuery())
+        entries = self._plane.handler.index(head)
+        return json_answer([metadata.repository_entry(*entry) for entry in entries if entry[2] or not query.ready])
 
     async def explain(self, request: Request) -> Response:
         """What would be decided now for such a request, with a reason for each pool. Dispatches nothing."""
-        body = await _bounded_body(request, MAX_EXPLAIN_BYTES)
-        try:
-            query = msgspec.json.decode(body, type=ExplainQuery)
-        except msgspec.MsgspecError as error:
-            raise RequestError("malformed", f"explain: {error}") from error
-        if query.rows < 1:
-            raise RequestError("malformed", "explain: rows must be at least 1")
         head = self._head(request)
+        self._plane.handler.authenticate(head)  # before the body: what a stranger sends is not read
+        query = await query_of(request, ExplainQuery, "explain")
         head.model, head.version = query.model, query.version
-        return _json(self._plane.handler.explain(head, query.rows), headers={"x-request-id": head.request_id})
+        answer = self._plane.handler.explain(head, query.rows)
+        return json_answer(answer, headers={"x-request-id": head.request_id})
 
     async def infer(self, request: Request) -> Response:
         """Inference of a request that was pipelined behind another one on its connection."""
         head = Head("", "", request_id(request.scope["headers"], self._plane.request_ids))
         try:
             head = self._head(request)
-            body = await _bounded_body(request, self._plane.max_body_bytes)
+            body = await bounded_body(request, self._plane.max_body_bytes)
         except RouterError as error:
-            return _response(self._plane.handler.refused(head, error))
+            return reply_answer(self._plane.handler.refused(head, error))
         answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         exchange = self._plane.handler.start(head, body, answered.set_result)
         try:
@@ -128,47 +147,7 @@ class Endpoints:
         except asyncio.CancelledError:
             exchange.cancel()
             raise
-        return _response(reply)
+        return reply_answer(reply)
 
     def _head(self, request: Request) -> Head:
-        target = (request.path_params.get("model", ""), request.path_params.get("version", ""))
-        return read_head(target, request.scope["headers"], self._plane.request_ids)[0]
-
-    async def http_error(self, request: Request, error: HTTPException) -> Response:
-        """No such path or method."""
-        reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "malformed")
-        detail = f"{request.method} {request.url.path[:MAX_QUOTED]!r}: {error.detail}"
-        return self._problem(request, RouterError(reason, detail), error.headers)
-
-    async def router_error(self, request: Request, error: RouterError) -> Response:
-        """An error of the router's own tree."""
-        return self._problem(request, error)
-
-    async def internal_error(self, request: Request, error: Exception) -> Response:
-        """A fault of ours: the client learns that, the log learns what."""
-        return self._problem(request, RouterError("internal", "internal error; the router's log has the details"))
-
-    def _problem(self, request: Request, error: RouterError, more: Mapping[str, str] | None = None) -> Response:
-        response = _response(failed(error, request_id(request.scope["headers"], self._plane.request_ids)))
-        response.headers.update(more or {})
-        return response
-
-
-def _response(reply: Reply) -> Response:
-    return Response(b"".join((reply.body, *reply.more)), reply.status, dict(reply.headers()))
-
-
-async def _bounded_body(request: Request, limit_bytes: int) -> bytes:
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit_bytes:
-                raise RequestError("too_large", f"the body is over the limit of {limit_bytes} bytes")
-    except ClientDisconnect:
-        raise RequestError("malformed", "the client left before its body was complete") from None
-    return bytes(body)
-
-
-def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(value), status, headers, media_type="application/json")
+        return head_of(request, self._plane.request_ids)

@@ -18,6 +18,8 @@ from router.service.head import Head
 _PREFIX = b"/v2/models/"
 _SUFFIX = b"/infer"
 _LENGTH = re.compile(rb"[0-9]{1,18}\Z")
+_NO_KEY = "-"
+"""Stands for a credential that is no key: nobody has it. Only where none was shown at all it is ""."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}\Z")
 MAX_HEADERS = 100
 _JSON_LENGTH = JSON_LENGTH.encode()
@@ -102,7 +104,9 @@ def request_id(headers: Iterable[tuple[bytes, bytes]], ids: RequestIds) -> str:
 def _value(name: bytes, value: bytes) -> str:
     if name == b"authorization":
         scheme, _, key = value.partition(b" ")
-        return key.strip().decode("latin-1") if scheme.lower() == b"bearer" else ""
+        return key.strip().decode("latin-1") or _NO_KEY if scheme.lower() == b"bearer" else _NO_KEY
+    if name == b"x-api-key" and not value:
+        return _NO_KEY
     if name == b"x-request-id" and not _REQUEST_ID.match(value):
         raise BadHead("malformed", "x-request-id: up to 128 of letters, digits and . _ : / + = -")
     if name == _JSON_LENGTH and not _LENGTH.match(value):

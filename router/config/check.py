@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from router.config.build import BACKENDS, DEFAULT_WEIGHTS, FILTERS, KINDRED, NEEDED_FILTERS, PICKERS, PROVIDERS, SCORERS
-from router.config.check_server import limit_settings, path_of, server_settings
+from router.config.check_server import digests_of, limit_settings, path_of, server_settings
 from router.config.problems import unknown
 from router.config.read import Draft
 from router.config.schema import Accelerator, Backend, Fleet, Model, Policy, Pool, Profile, Tenant, TenantsFile
@@ -40,14 +40,15 @@ def settings_of(
     pools = _pools(draft, classes, known_models)
     models = _models(draft, classes, pools)
     here = Path(draft.document.file).absolute().parent
+    server = server_settings(draft, here, more.value.admin.keys if more is not None else ())
     return Settings(
         pools=tuple(pools),
-        tenants=tuple(_tenants(draft, more)),
+        tenants=tuple(_tenants(draft, more, server.admin.key_digests)),
         rules=(*_rules(draft), *_preferences(models)),
         default_allow=fleet.policy_default == "allow",
         models=models,
         routing=_routing(draft),
-        server=server_settings(draft, here),
+        server=server,
         limits=limit_settings(fleet.limits),
         model_store=path_of(here, fleet.model_store),
         stream_key_file=path_of(here, fleet.stream.key_file),
@@ -183,7 +184,7 @@ def _model(model: Model) -> ModelPolicy:
     return ModelPolicy(model.latency_target, model.deadline, tuple(model.prefer), model.max_rows)
 
 
-def _tenants(draft: Draft[Fleet], more: Draft[TenantsFile] | None) -> list[TenantFacts]:
+def _tenants(draft: Draft[Fleet], more: Draft[TenantsFile] | None, admin_digests: tuple[str, ...]) -> list[TenantFacts]:
     _once(draft, "tenants", "id")
     tenants = {tenant.id: tenant for tenant in draft.value.tenants}
     inline = set(tenants)
@@ -200,15 +201,14 @@ def _tenants(draft: Draft[Fleet], more: Draft[TenantsFile] | None) -> list[Tenan
             tenants[tenant.id] = tenants[tenant.id].model_copy(update={"keys": keys})
     facts = [_tenant(tenant) for tenant in tenants.values()]
     try:
-        Credentials(facts)
+        Credentials(facts, admin_digests=admin_digests)
     except ValueError as error:
         (more or draft).fault("tenants", str(error))
     return facts
 
 
 def _tenant(tenant: Tenant) -> TenantFacts:
-    digests = tuple(dict.fromkeys(key.removeprefix("sha256:") for key in tenant.keys))
-    return TenantFacts(tenant.id, digests, PRIORITIES.index(tenant.priority), tenant.labels)
+    return TenantFacts(tenant.id, digests_of(tenant.keys), PRIORITIES.index(tenant.priority), tenant.labels)
 
 
 def _rules(draft: Draft[Fleet]) -> list[RuleText]:

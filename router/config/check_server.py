@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from pathlib import Path
 
 from router.config.problems import unknown
@@ -12,8 +13,8 @@ from router.config.schema_server import Limits, Server
 from router.config.settings import AdminSettings, GrpcSettings, HttpSettings, LimitSettings, ServerSettings
 
 
-def server_settings(draft: Draft[Fleet], here: Path) -> ServerSettings:
-    """The settings of `server`; relative paths are relative to `here`."""
+def server_settings(draft: Draft[Fleet], here: Path, more_admin_keys: Iterable[str]) -> ServerSettings:
+    """The settings of `server`; relative paths are relative to `here`. `more_admin_keys`: of the tenants file."""
     server = draft.value.server
     _check_ports(draft, server)
     _check_anonymous(draft, server)
@@ -33,7 +34,7 @@ def server_settings(draft: Draft[Fleet], here: Path) -> ServerSettings:
             reveal_pools=http.reveal_pools,
         ),
         grpc=GrpcSettings(server.grpc.enabled, server.grpc.host, server.grpc.port),
-        admin=AdminSettings(server.admin.host, server.admin.port, tuple(key[7:] for key in server.admin.keys)),
+        admin=AdminSettings(server.admin.host, server.admin.port, digests_of([*server.admin.keys, *more_admin_keys])),
         metrics_host=server.metrics.host,
         metrics_port=server.metrics.port,
         anonymous=server.anonymous.tenant if server.anonymous else "",
@@ -52,6 +53,11 @@ def limit_settings(limits: Limits) -> LimitSettings:
         max_elements=limits.max_elements,
         max_deadline_s=limits.max_deadline,
     )
+
+
+def digests_of(keys: Iterable[str]) -> tuple[str, ...]:
+    """Each digest once, without the prefix that names its kind."""
+    return tuple(dict.fromkeys(key.removeprefix("sha256:") for key in keys))
 
 
 def path_of(here: Path, path: str | None) -> str:

@@ -76,10 +76,12 @@ def catalogue() -> dict[str, AcceleratorFacts]:
     return {name: facts_of(name, entry) for name, entry in _built_in().items()}
 
 
-def tenants_yaml(digests: Mapping[str, str]) -> str:
-    """The text of a tenants file that gives each tenant of the fleet file one key, by its digest."""
+def tenants_yaml(digests: Mapping[str, str], admin_digest: str = "") -> str:
+    """The text of a tenants file that gives each tenant of the fleet file one key, by its digest, and the operator."""
     lines = [f"  - {{id: {tenant}, keys: ['sha256:{digest}']}}" for tenant, digest in digests.items()]
-    return "\n".join(["# Digests of API keys, not the keys themselves.", "tenants:", *lines, ""])
+    admin = [f"admin: {{keys: ['sha256:{admin_digest}']}}"] if admin_digest else []
+    tenants = ["tenants:", *lines] if lines else []
+    return "\n".join(["# Digests of API keys, not the keys themselves.", *tenants, *admin, ""])
 
 
 def read_stream_key(path: Path) -> bytes:

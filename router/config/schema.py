@@ -171,10 +171,17 @@ class Fleet(Strict):
     stream: Stream = Stream()
 
 
+class AdminKeys(Strict):
+    """Digests that count beside those of server.admin.keys."""
+
+    keys: list[KeyDigest] = []
+
+
 class TenantsFile(Strict):
-    """A tenants_file: keys of tenants of the fleet file, or whole tenants."""
+    """A tenants_file: keys of tenants of the fleet file, or whole tenants, and keys of the operator."""
 
     tenants: list[Tenant] = []
+    admin: AdminKeys = AdminKeys()
 
 
 class Catalogue(Strict):

@@ -21,6 +21,9 @@ class EligibilityRow(msgspec.Struct, frozen=True):
     version: str
     """Version of the policy that filled the row."""
     verdicts: dict[str, Verdict]
+    visible: bool = True
+    """Whether some request class of the tenant may use some pool that serves the model; else the model is unknown to
+    the tenant, and no answer may differ from that of a model that does not exist."""
 
 
 NO_VERDICT = Verdict(allowed=False, rule="", reason="no policy verdict for this pool")

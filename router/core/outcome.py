@@ -9,7 +9,9 @@ the one that helps the client soonest wins:
 4. 504 deadline_unmeetable  some pool would do with a later deadline
 5. 413 too_large            some pool would do with fewer rows
 6. 404 model_not_found      no eligible pool serves the model (or the version)
-7. 403 policy_denied        no pool is eligible
+7. 403 policy_denied        no pool is eligible for this request class, but some is for another of the tenant's
+
+A model that the tenant may not use at all is unknown to it: 404, in the words for a model that does not exist.
 """
 
 from __future__ import annotations
@@ -20,6 +22,14 @@ from router.core.request import RequestFacts
 
 _WAIT = frozenset({Reason.SATURATED, Reason.DEADLINE_LOADED})
 _AWAY = frozenset({Reason.NOT_READY, Reason.DRAINING, Reason.TRIED})
+MAX_QUOTED = 128
+"""Characters of a client's own words that an error repeats."""
+
+
+def unknown_model(model: str, version: str = "") -> RequestError:
+    """For a model that does not exist, or that the tenant may not know of: in the words of Triton's server."""
+    named = f" version {version[:MAX_QUOTED]!r}" if version else ""
+    return RequestError("model_not_found", f"Request for unknown model: {model[:MAX_QUOTED]!r}{named} is not found")
 
 
 def no_pool_error(decision: Decision, request: RequestFacts, last_error: RouterError | None = None) -> RouterError:
@@ -43,6 +53,8 @@ def no_pool_error(decision: Decision, request: RequestFacts, last_error: RouterE
         return CapacityError("deadline_unmeetable", words)
     if Reason.TOO_MANY_ROWS in reasons:
         return RequestError("too_large", f"{request.rows} rows are more than any pool takes in one batch")
+    if not request.eligible.visible:
+        return unknown_model(request.model, request.version)
     if Reason.VERSION in reasons:
         return RequestError("model_not_found", f"no pool serves version {request.version!r} of {request.model!r}")
     if Reason.MODEL in reasons:

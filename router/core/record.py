@@ -40,3 +40,5 @@ class RequestRecord(msgspec.Struct, frozen=True, gc=False):
     target_met: bool = False
     rejected: tuple[tuple[str, str], ...] = ()
     """(pool, reason) of the final decision, only for a request that ended without any pool."""
+    rows: int = 0
+    """Of the request itself, where it was answered."""

@@ -52,7 +52,8 @@ class PolicyTable:
         # Only where a rule reads the version do rows differ by it; then a version that nobody declared has no row.
         self._by_version = any("request.version" in r.when.reads | r.expr.reads for r in self._rules)
         self._versions = {name: ("", *known) if self._by_version else ("",) for name, known in models.items()}
-        self._nothing = EligibilityRow(version, {})
+        self._serving = {name: [pool.name for pool in pools if name in pool.models] for name in models}
+        self._nothing = EligibilityRow(version, {}, visible=False)
         self._rows: dict[_Key, EligibilityRow] = {}
         self._filled_s = 0.0
 
@@ -60,17 +61,24 @@ class PolicyTable:
         """Work out every row for the rules in force at `now_s` (Unix seconds). Call again at `next_boundary_s`."""
         rules = [rule for rule in self._rules if rule.in_force(now_s)]
         judge = Judge(rules, self._pools, self._default_allow)
-        shared: dict[int, EligibilityRow] = {}
+        shared: dict[tuple[int, bool], EligibilityRow] = {}
         rows: dict[_Key, EligibilityRow] = {}
         for tenant in self._tenants:
             for model, versions in self._versions.items():
-                for version in versions:
-                    for priority in range(len(PRIORITIES)):
-                        verdicts = judge.verdicts(request_facts(tenant, model, version, priority))
-                        row = shared.get(id(verdicts))
-                        if row is None:
-                            row = shared[id(verdicts)] = EligibilityRow(self.version, verdicts)
-                        rows[tenant.id, model, version, priority] = row
+                judged = {
+                    (version, priority): judge.verdicts(request_facts(tenant, model, version, priority))
+                    for version in versions
+                    for priority in range(len(PRIORITIES))
+                }
+                # Above its own priority a tenant never asks: what would be allowed there shows it nothing.
+                own = {id(v): v for (_, priority), v in judged.items() if priority >= tenant.priority}
+                serving = self._serving[model]
+                visible = any(verdicts[pool].allowed for verdicts in own.values() for pool in serving)
+                for (version, priority), verdicts in judged.items():
+                    row = shared.get((id(verdicts), visible))
+                    if row is None:
+                        row = shared[id(verdicts), visible] = EligibilityRow(self.version, verdicts, visible)
+                    rows[tenant.id, model, version, priority] = row
         self._rows, self._filled_s = rows, now_s
 
     def is_due(self, now_s: float) -> bool:
@@ -81,6 +89,13 @@ class PolicyTable:
     def lookup(self, tenant_id: str, model: str, version: str, priority: int) -> EligibilityRow:
         """The row of one request. `version` is "" where none was named. Unknown anything: a row without verdicts."""
         return self._rows.get((tenant_id, model, version if self._by_version else "", priority), self._nothing)
+
+    def allowed(self, tenant: TenantFacts, model: str, version: str) -> frozenset[str]:
+        """Pools that some request class of the tenant may use for that version."""
+        rows = (
+            self.lookup(tenant.id, model, version, priority) for priority in range(tenant.priority, len(PRIORITIES))
+        )
+        return frozenset(pool for row in rows for pool, verdict in row.verdicts.items() if verdict.allowed)
 
     def next_boundary_s(self, now_s: float) -> float | None:
         """The first moment after `now_s` (Unix seconds) at which a rule begins or ends; None if there is none."""

@@ -17,6 +17,7 @@ from router.core.decide import decide
 from router.core.decision import Decision
 from router.core.errors import CapacityError
 from router.core.explain import explain
+from router.core.fleet import FleetSnapshot
 from router.core.profile import RoutingProfile
 from router.core.request import RequestFacts
 from router.protocol.link import Answer
@@ -55,6 +56,10 @@ class Cycle:
     def with_profile(self, profile: RoutingProfile) -> Cycle:
         """The same fleet, ledger and randomness under another routing profile; leases end in either."""
         return Cycle(self._view, self._ledger, profile, self._rng, max_attempts=self._max_attempts)
+
+    def snapshot(self, now_s: float) -> FleetSnapshot:
+        """The fleet as a decision would see it now."""
+        return self._view.snapshot(now_s)
 
     def any_ready(self, now_s: float) -> bool:
         """Whether some pool has a ready replica."""

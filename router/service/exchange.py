@@ -201,7 +201,7 @@ class Exchange:
             self._head.request_id, self._tenant, self._head.model, "answered", 200, pool, badge.accelerator,
             badge.emulated, request.attempts, stages.parse_s, stages.decide_s, queue_s,
             answer.batch_us * 1e-6, answer.run_us * 1e-6, total_s, answer.batch_rows, attempt.predicted_s,
-            now_s - attempt.sent_s, now_s <= request.deadline_s, total_s <= request.target_s,
+            now_s - attempt.sent_s, now_s <= request.deadline_s, total_s <= request.target_s, rows=request.rows,
         )  # fmt: skip
         self._finish(record)
         self._on_end(answered(self._head.request_id, badge, stages, answer, total_s, body))

@@ -13,23 +13,23 @@ import msgspec
 from models.spec import ModelSpec
 from router.core.errors import RequestError, RouterError
 from router.core.facts import TenantFacts
+from router.core.outcome import MAX_QUOTED, unknown_model
 from router.core.record import RequestRecord
 from router.core.request import RequestFacts
 from router.policy.credentials import Credentials
 from router.policy.table import PolicyTable
 from router.protocol.codec import Body, ParseLimits
+from router.protocol.metadata import ModelTotals
 from router.protocol.problem import problem
 from router.service.cycle import Cycle
 from router.service.exchange import Exchange, OnEnd
 from router.service.head import Head, ModelDefaults, RequestTimes, Terms
-from router.service.ports import Clock, Dispatcher, NoDispatcher, RecordHook, Timers
+from router.service.ports import Clock, Dispatcher, NoDispatcher, NoTotals, RecordHook, Timers, Totals
 from router.service.reply import Badge, Reply, failed
 
 log = logging.getLogger("pointsman.request")
 
 NO_KEY = "no valid API key: send `Authorization: Bearer <key>`"
-MAX_QUOTED = 128
-"""Characters of a client's own words that an error repeats."""
 
 
 class Handler(msgspec.Struct):
@@ -48,6 +48,9 @@ class Handler(msgspec.Struct):
     """What replies say of each pool, by its name."""
     limits: ParseLimits
     dispatcher: Dispatcher = NoDispatcher()
+    totals: Totals = NoTotals()
+    reveal_pools: bool = True
+    """Whether tenants may be told of the pools they use."""
     generation: object = msgspec.field(default_factory=object)
     """Identity of the configuration in force; a reload brings a new one."""
     open_exchanges: int = 0
@@ -62,7 +65,7 @@ class Handler(msgspec.Struct):
 
     def terms(self, head: Head, tenant: TenantFacts) -> Terms:
         """What the head of a proven tenant asks for, kept in it for requests like it. Raises RequestError."""
-        spec = self.spec(head)
+        spec = self.spec(head, tenant)
         times = RequestTimes.read(head, self.defaults[head.model], tenant.priority)
         terms = head.terms = Terms(self.generation, tenant, spec, spec.accepted_inputs(), times)
         return terms
@@ -70,7 +73,7 @@ class Handler(msgspec.Struct):
     def refused(self, head: Head, error: RouterError) -> Reply:
         """The reply to a request refused before it was whole; it is recorded as every end of a request is."""
         tenant = self.credentials.authenticate(head.credential)
-        model = head.model if tenant and head.model in self.specs else ""
+        model = head.model if tenant and self._visible(tenant, head.model) else ""
         status = problem(error.reason).status
         self.record(RequestRecord(head.request_id, tenant.id if tenant else "", model, error.reason, status))
         log.info("request %s: %s: %s", head.request_id, error.reason, error.detail)
@@ -100,16 +103,13 @@ class Handler(msgspec.Struct):
             return True
         return self.credentials.authenticate(head.credential) is not None
 
-    def spec(self, head: Head) -> ModelSpec:
-        """The model that the request names. Raises RequestError in the words Triton's clients know."""
-        versions = self.specs.get(head.model)
-        if versions:
-            spec = versions.get(head.version) if head.version else next(iter(versions.values()))
-            if spec is not None:
-                return spec
-        version = f" version {head.version[:MAX_QUOTED]!r}" if head.version else ""
-        asked = f"{head.model[:MAX_QUOTED]!r}{version}"
-        raise RequestError("model_not_found", f"Request for unknown model: {asked} is not found")
+    def spec(self, head: Head, tenant: TenantFacts) -> ModelSpec:
+        """The model that the request names. Raises RequestError: for the tenant, one it may not use is not there."""
+        versions = self._visible(tenant, head.model)
+        spec = versions.get(head.version) if head.version else next(iter(versions.values()), None)
+        if spec is None:
+            raise unknown_model(head.model, head.version)
+        return spec
 
     def facts(
         self, head: Head, tenant: TenantFacts, times: RequestTimes, rows: int, nbytes: int, arrived_s: float
@@ -122,26 +122,79 @@ class Handler(msgspec.Struct):
         )  # fmt: skip
 
     def explain(self, head: Head, rows: int) -> dict[str, object]:
-        """What would be decided now, with a reason for each pool; dispatches nothing. Raises RequestError."""
-        facts = self._probe(head, rows)
+        """What would be decided now for the tenant, who sees only pools that it may use. Raises RequestError."""
+        tenant = self.authenticate(head)
+        if not self.reveal_pools:
+            raise RequestError("not_found", "this server tells no tenant of its pools: ask its operator")
+        facts = self._probe(head, tenant, rows)
+        return self.cycle.explain(facts, facts.arrived_s, show_ineligible=False)
+
+    def explain_for(self, tenant_id: str, head: Head, rows: int) -> dict[str, object]:
+        """The same for the operator: any tenant, any model of the store, all pools. Raises RequestError."""
+        tenant = self.credentials.tenant(tenant_id)
+        if tenant is None:
+            raise RequestError("malformed", f"explain: there is no tenant {tenant_id[:MAX_QUOTED]!r}")
+        if head.model not in self.specs:
+            raise unknown_model(head.model, head.version)
+        times = RequestTimes.read(head, self.defaults[head.model], tenant.priority)
+        facts = self.facts(head, tenant, times, rows, 0, self.clock.now_s())
         return self.cycle.explain(facts, facts.arrived_s)
 
     def model(self, head: Head) -> tuple[ModelSpec, list[str]]:
-        """A model and its versions, for a tenant with a valid key. Raises RequestError."""
-        self.authenticate(head)
-        return self.spec(head), list(self.specs[head.model])
+        """A model and its versions. Raises RequestError."""
+        spec = self.spec(head, self.authenticate(head))
+        return spec, list(self.specs[head.model])
 
     def model_ready(self, head: Head) -> bool:
         """Whether an idle router would now find a pool for this tenant and model. Raises RequestError."""
-        facts = self._probe(head, 1)
+        facts = self._probe(head, self.authenticate(head), 1)
         return bool(self.cycle.decide(facts, facts.arrived_s).pool)
+
+    def index(self, head: Head) -> list[tuple[str, str, bool]]:
+        """(name, version, ready) of every model that the tenant may use. Raises RequestError.
+
+        Ready: a pool that some request class of the tenant may use has a ready replica with that version.
+        """
+        tenant = self.authenticate(head)
+        pools = [pool for pool in self.cycle.snapshot(self.clock.now_s()).pools if pool.ready_replicas]
+        found = []
+        for name in self.specs:
+            for version in self._visible(tenant, name):
+                allowed = self.policy.allowed(tenant, name, version)
+                serving = (pool.models[name] for pool in pools if pool.name in allowed and name in pool.models)
+                found.append((name, version, any(s.curve and s.version == version for s in serving)))
+        return found
+
+    async def statistics(self, head: Head) -> list[tuple[str, str, ModelTotals]]:
+        """(name, version, totals) of the model that the head names, or with "" of every one the tenant may use.
+
+        Pools serve the default version, so the counts stand under that one. Raises RequestError, OSError.
+        """
+        tenant = self.authenticate(head)
+        if head.model:
+            spec = self.spec(head, tenant)
+            asked = {head.model: [spec.version] if head.version else list(self.specs[head.model])}
+        else:
+            asked = {name: list(self._visible(tenant, name)) for name in self.specs}
+        totals = await self.totals.by_model()
+        none = ModelTotals()
+        return [
+            (name, version, totals.get(name, none) if version == next(iter(self.specs[name])) else none)
+            for name, versions in asked.items()
+            for version in versions
+        ]
 
     def any_pool_ready(self) -> bool:
         """Whether some pool has a ready replica."""
         return self.cycle.any_ready(self.clock.now_s())
 
-    def _probe(self, head: Head, rows: int) -> RequestFacts:
-        tenant = self.authenticate(head)
-        self.spec(head)
+    def _visible(self, tenant: TenantFacts, model: str) -> Mapping[str, ModelSpec]:
+        """Versions of a model, none where the tenant may not know of it."""
+        if not self.policy.lookup(tenant.id, model, "", tenant.priority).visible:
+            return {}
+        return self.specs.get(model, {})
+
+    def _probe(self, head: Head, tenant: TenantFacts, rows: int) -> RequestFacts:
+        self.spec(head, tenant)
         times = RequestTimes.read(head, self.defaults[head.model], tenant.priority)
         return self.facts(head, tenant, times, rows, 0, self.clock.now_s())

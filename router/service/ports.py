@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from router.core.record import RequestRecord
 from router.protocol.link import Answer, Item
+from router.protocol.metadata import ModelTotals
 
 OnAnswer = Callable[[Answer], None]
 """Called exactly once for each accepted send; a lost stream gives an Answer with reason "backend_lost"."""
@@ -62,6 +63,22 @@ class NoDispatcher:
     ) -> Ticket | None:
         """Takes nothing."""
         return None
+
+
+class Totals(Protocol):
+    """What the models of this node have done."""
+
+    async def by_model(self) -> Mapping[str, ModelTotals]:
+        """By model name, about a second old at most. Raises OSError."""
+        ...
+
+
+class NoTotals:
+    """Stands in where nothing is counted."""
+
+    async def by_model(self) -> Mapping[str, ModelTotals]:
+        """Nothing."""
+        return {}
 
 
 class Timers(Protocol):

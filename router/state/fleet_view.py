@@ -22,6 +22,18 @@ _REFRESH_S = 0.25
 """How often estimates of silent pools are let fade."""
 
 
+class ReplicaView(msgspec.Struct, frozen=True):
+    """One replica, as it last told of itself."""
+
+    name: str
+    provider: str
+    """The execution provider that its nodes run on."""
+    draining: bool
+    models: tuple[str, ...]
+    waiting_rows: dict[str, int]
+    """Rows queued or running by model, as last reported, however long ago."""
+
+
 class _Replica(msgspec.Struct):
     grants: dict[str, ModelGrant]
     provider: str
@@ -127,6 +139,11 @@ class FleetView:
     def providers(self, pool: str) -> tuple[str, ...]:
         """Providers on which the pool's replicas really run, each once, in the order they came up."""
         return tuple(dict.fromkeys(r.provider for r in self._pools[pool].replicas.values()))
+
+    def replicas(self, pool: str) -> tuple[ReplicaView, ...]:
+        """Every replica that is up, in the order they came."""
+        known = self._pools[pool].replicas.items()
+        return tuple(ReplicaView(name, r.provider, r.draining, tuple(r.grants), r.waiting_rows) for name, r in known)
 
     def snapshot(self, now_s: float) -> FleetSnapshot:
         """The fleet at `now_s`; later events do not change it."""

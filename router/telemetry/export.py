@@ -31,7 +31,7 @@ class FolderCollector(Collector):
         """All metrics of the table, in its order; series sorted. Raises OSError where the folder cannot be read."""
         totals, gauges = collect(self._folder, self._clock())
         for metric in METRICS:
-            yield _family(metric, gauges if metric.kind is Kind.GAUGE else totals)
+            yield _family(metric, gauges if metric.key in gauges else totals)
 
     def describe(self) -> Iterator[Family]:
         """Names alone, without reading anything."""

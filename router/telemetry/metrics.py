@@ -46,8 +46,8 @@ class _Path:
     """The cells that requests of one (tenant, model, outcome, pool) move."""
 
     __slots__ = (
-        "actual", "batch", "counts", "deadline", "decide", "parse", "predicted", "queue", "ratio", "rows", "run",
-        "target", "total",
+        "actual", "answered", "batch", "counts", "deadline", "decide", "executions", "parse", "predicted", "queue",
+        "ratio", "row_count", "rows", "run", "target", "total",
     )  # fmt: skip
 
     def __init__(self, series: _Series, pool: str, model: str, outcome: str, counts: Sequence[_Cell]) -> None:
@@ -65,12 +65,16 @@ class _Path:
         self.parse, self.decide, self.total = stage("parse"), stage("decide"), stage("total")
         self.deadline, self.target = results(table.DEADLINE), results(table.TARGET)
         self.queue = self.batch = self.run = self.rows = self.ratio = self.predicted = self.actual = unused
+        self.answered = self.row_count = self.executions = unused
         if pool:
             self.queue, self.batch, self.run = stage("queue"), stage("batch"), stage("run")
             self.rows = series.cell(table.BATCH_ROWS, pool, model)
             self.ratio = series.cell(table.PREDICTION_RATIO, pool, model)
             self.predicted = series.cell(table.PREDICTED, pool, model)
             self.actual = series.cell(table.ACTUAL, pool, model)
+            self.answered = series.cell(table.ANSWERED_SECONDS, pool, model)
+            self.row_count = series.cell(table.ROWS, pool, model)
+            self.executions = series.cell(table.EXECUTIONS, pool, model)
 
 
 class Metrics:
@@ -81,6 +85,7 @@ class Metrics:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._file = SnapshotFile(folder)
         self._totals, self._gauges = _Series(), _Series()
         self._failures = self._totals.cell(table.FLUSH_FAILURES)
@@ -91,6 +96,7 @@ class Metrics:
         self._models: frozenset[str] = frozenset()
         self._pools: dict[str, PoolFacts] = {}
         self._reasons: set[str] = set()
+        self._seen: dict[tuple[str, ...], int | float] = {}
 
     def configure(
         self, *, version: str, tenants: Iterable[str], models: Iterable[str], pools: Sequence[PoolFacts]
@@ -149,6 +155,9 @@ class Metrics:
             cell = path.rows
             cell[bisect_left(ROWS_BUCKETS, rows)] += 1
             cell[-1] += rows
+            path.answered[0] += record.total_s
+            path.row_count[0] += record.rows
+            path.executions[0] += record.rows / rows
         if (predicted_s := record.predicted_s) > 0.0 and (value := record.actual_s) > 0.0:
             path.predicted[0] += predicted_s
             path.actual[0] += value
@@ -170,6 +179,13 @@ class Metrics:
     def set_overruns(self, pool: str, replica: str, overruns: int) -> None:
         """Overruns of one replica since its start, as its load report has them. All routers may report the same."""
         self._totals.cell(table.OVERRUNS, _one_of(pool, self._pools), replica)[0] = overruns
+
+    def stamp(self, unix_s: float) -> None:
+        """Note, before a flush, which models have answered since the last one."""
+        for (pool, model), cell in self._totals.by_key.get(table.ROWS.key, ()):
+            if cell[0] != self._seen.get((pool, model), 0):
+                self._seen[pool, model] = cell[0]
+                self._totals.cell(table.LAST_ANSWER, model)[0] = unix_s
 
     def flush(self) -> bool:
         """Write the counts of this process out; False where that failed: counted, warned of, made good by the next.

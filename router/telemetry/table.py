@@ -107,6 +107,22 @@ BATCH_ROWS = Metric(
     "Rows of the batch in which a request ran, observed once per request: large batches weigh by their requests.",
     buckets=ROWS_BUCKETS,
 )  # fmt: skip
+ROWS = Metric(
+    "pointsman_rows_total", _C, "batches", ("pool", "model"), "rows",
+    "Rows of the requests answered.",
+)  # fmt: skip
+EXECUTIONS = Metric(
+    "pointsman_executions_total", _C, "batches", ("pool", "model"), "batches",
+    "Batches run: each answered request adds its share of the batch in which it ran.",
+)  # fmt: skip
+ANSWERED_SECONDS = Metric(
+    "pointsman_answered_seconds_total", _C, "time", ("pool", "model"), "seconds",
+    "Total time of the requests answered, from their arrival to their answer.",
+)  # fmt: skip
+LAST_ANSWER = Metric(
+    "pointsman_last_answer_timestamp_seconds", _G, "requests", ("model",), "seconds",
+    "Unix time of the model's last answer, as of the flush that noticed it.", Merge.MAX,
+)  # fmt: skip
 PREDICTION_RATIO = Metric(
     "pointsman_prediction_ratio", _H, "prediction", ("pool", "model"), "ratio",
     "Actual over predicted time from the last dispatch to its answer: 1 is exact, 2 took twice as long as predicted.",
@@ -161,9 +177,9 @@ FLUSH_FAILURES = Metric(
 )  # fmt: skip
 
 METRICS = (
-    REQUESTS, POOL_REQUESTS, TENANT_CLASS, REJECTIONS, POOL_REJECTIONS, RETRIES, STAGE, DEADLINE, TARGET, BATCH_ROWS,
-    PREDICTION_RATIO, PREDICTED, ACTUAL, INFLIGHT, QUEUE_ROWS, READY_REPLICAS, POOL_INFO, OVERRUNS, CONFIG_INFO,
-    ROUTERS, AGE, FLUSH_FAILURES,
+    REQUESTS, POOL_REQUESTS, TENANT_CLASS, LAST_ANSWER, REJECTIONS, POOL_REJECTIONS, RETRIES, STAGE, ANSWERED_SECONDS,
+    DEADLINE, TARGET, BATCH_ROWS, ROWS, EXECUTIONS, PREDICTION_RATIO, PREDICTED, ACTUAL, INFLIGHT, QUEUE_ROWS,
+    READY_REPLICAS, POOL_INFO, OVERRUNS, CONFIG_INFO, ROUTERS, AGE, FLUSH_FAILURES,
 )  # fmt: skip
 
 LABELS = {

@@ -40,6 +40,7 @@ class Fleet:
     metrics_url: str
     keys: dict[str, str]
     """Tenant id to API key."""
+    admin_url: str
     state: Path
     config: Path
     environment: dict[str, str]
@@ -73,7 +74,7 @@ class Fleet:
         if not (state / "models").exists():
             (state / "models").symlink_to(MODELS)
         config = tmp_path / "fleet.yaml"
-        ports = free_ports(2)
+        ports = free_ports(3)
         config.write_text(_completed(config_text, *ports))
         # A folder of its own, short because it holds Unix sockets: Ray's logs are found there, and go with it.
         environment = os.environ | {"RAY_TMPDIR": tempfile.mkdtemp(prefix="pm")}
@@ -82,8 +83,8 @@ class Fleet:
                 [POINTSMAN, "serve", "--config", config, "--state", state],
                 cwd=ROOT, env=environment, stdout=out, stderr=err, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
-        http, metrics = (f"http://127.0.0.1:{port}" for port in ports)
-        return cls(process, http, f"{metrics}/metrics", {}, state, config, environment)
+        http, metrics, admin = (f"http://127.0.0.1:{port}" for port in ports)
+        return cls(process, http, f"{metrics}/metrics", {}, admin, state, config, environment)
 
     def wait_until_it_says(self, words: str) -> None:
         """Until these words are on stderr. Raises RuntimeError if it ends before."""
@@ -133,6 +134,10 @@ class Fleet:
         return {"authorization": f"Bearer {self.keys[tenant]}"} | {
             name.replace("_", "-"): value for name, value in more.items()
         }
+
+    def admin_headers(self) -> dict[str, str]:
+        """Request headers with the operator's key, which `serve` made."""
+        return {"authorization": f"Bearer {(self.state / 'run' / 'admin.key').read_text()}"}
 
     def stderr(self) -> str:
         """What `pointsman serve` said so far."""
@@ -196,11 +201,12 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def _completed(config_text: str, http_port: int, metrics_port: int) -> str:
+def _completed(config_text: str, http_port: int, metrics_port: int, admin_port: int) -> str:
     config = yaml.safe_load(config_text)
     server = config.setdefault("server", {})
     server.setdefault("http", {}).setdefault("port", http_port)
     server.setdefault("metrics", {}).setdefault("port", metrics_port)
+    server.setdefault("admin", {}).setdefault("port", admin_port)
     server.setdefault("drain", "3s")
     config.setdefault("tenants_file", "tenants.yaml")
     return yaml.safe_dump(config, sort_keys=False)

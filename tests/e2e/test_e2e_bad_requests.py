@@ -192,7 +192,7 @@ def test_bad_questions_to_explain_are_refused(fleet, client):
     """With the id of the one who asked."""
     for body, status, words in (
         (b"{", 400, "explain"),
-        ({"model": "mlp", "rows": 0}, 400, "at least 1"),
+        ({"model": "mlp", "rows": 0}, 400, "`int` >= 1"),
         ({"model": "mlp", "tensors": []}, 400, "tensors"),
         ({"model": "nothing"}, 404, "unknown model"),
         (b" " * 70_000, 413, "over the limit"),

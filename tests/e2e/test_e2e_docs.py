@@ -18,7 +18,8 @@ def shell(fleet, script: str) -> str:
     turned = script.replace("http://127.0.0.1:8000", fleet.http_url)
     turned = turned.replace("http://127.0.0.1:8002/metrics", fleet.metrics_url)
     turned = turned.replace(".venv/bin/pointsman", str(POINTSMAN))
-    turned = turned.replace("pointsman explain", f"pointsman explain --url {fleet.http_url}")
+    where = f"--url {fleet.http_url} --admin-url {fleet.admin_url} --state {fleet.state}"
+    turned = turned.replace("pointsman explain", f"pointsman explain {where}")
     turned = turned.replace("pointsman status", f"pointsman status --state {fleet.state}")
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", turned], cwd=ROOT, env=fleet.environment | {"KEY": fleet.keys["demo"]},

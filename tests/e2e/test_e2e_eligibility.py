@@ -68,7 +68,7 @@ def test_a_tenant_bound_to_ascend_gets_only_ascend_over_10_000_mixed_requests(fl
     answered = [answer for answer in to_ascend if answer.status == 200]
     assert {place(answer) for answer in answered} == {(ASCEND_POOL, ASCEND, "true")}
     assert not any("x-pointsman-pool" in answer.headers for answer in to_ascend if answer.status != 200)
-    assert {answer.status for answer in to_others[BESIDE:]} == {403}
+    assert {answer.status for answer in to_others[BESIDE:]} == {404}
 
     elsewhere = Counter(answer.headers["x-pointsman-pool"] for answer in to_others[:BESIDE] if answer.status == 200)
     assert set(elsewhere) - {ASCEND_POOL}, "the other tenant never left the Ascend pool: this proved nothing"
@@ -134,10 +134,10 @@ def test_an_emulated_pool_says_so_everywhere_and_a_real_one_nowhere(fleet, clien
     assert any(pool["backend"]["type"] == "emulated" for pool in configured)
 
 
-def test_explain_names_the_rule_that_keeps_a_pool_out(fleet, client, pools):
-    """For each pool but the Ascend one; and a tenant that no rule allows is refused without a pool's name."""
-    headers = fleet.headers("ascend-only")
-    explained = client.post("/v1/explain", json={"model": "minilm"}, headers=headers).json()
+def test_explain_names_the_rule_that_keeps_a_pool_out(fleet, pools):
+    """For each pool but the Ascend one, to the operator."""
+    asked = {"model": "minilm", "tenant": "ascend-only"}
+    explained = httpx.post(f"{fleet.admin_url}/v1/explain", json=asked, headers=fleet.admin_headers()).json()
     assert explained["chosen"] == ASCEND_POOL
     barred = [pool for pool in explained["pools"] if pool["pool"] != ASCEND_POOL]
     assert {pool["pool"] for pool in barred} == set(pools) - {ASCEND_POOL}
@@ -145,9 +145,16 @@ def test_explain_names_the_rule_that_keeps_a_pool_out(fleet, client, pools):
         assert (pool["reason"], pool["rule"]) == ("policy", "ascend-only-means-ascend")
         assert "agreed to Ascend hardware only" in pool["words"]
 
-    refused = client.post(MLP_INFER, json=mlp(), headers=fleet.headers("nobody"))
-    assert (refused.status_code, refused.json()["reason"]) == (403, "policy_denied")
-    assert not any(pool in refused.text for pool in pools)
+
+def test_who_may_use_no_pool_is_told_of_none(fleet, client, pools):
+    """403 where another class of the tenant may use one, else the model is unknown."""
+    for tenant, priority, refusal in (
+        ("ascend-only", "batch", (403, "policy_denied")), ("nobody", "standard", (404, "model_not_found")),
+    ):  # fmt: skip
+        headers = fleet.headers(tenant, x_pointsman_priority=priority)
+        refused = client.post(MLP_INFER, json=mlp(), headers=headers)
+        assert (refused.status_code, refused.json()["reason"]) == refusal
+        assert not any(pool in refused.text for pool in pools)
 
 
 def test_batch_work_stays_off_the_trial_pool_however_it_asks(fleet, client):

@@ -28,12 +28,14 @@ def test_ctrl_c_while_it_starts_leaves_nothing_and_the_next_start_keeps_the_keys
     assert (stopped.process.returncode, "ready after" in stopped.stderr()) == (0, False)
     keys = json.loads((stopped.state / "run" / "keys.json").read_text())
 
-    with start_fleet(SMALL, tmp_path) as fleet:
+    with start_fleet(f"{SMALL}server: {{anonymous: {{tenant: demo}}}}\n", tmp_path) as fleet:
         record_property("second_start_s", round(fleet.start_s, 1))
         assert fleet.keys == keys
         assert keys["demo"] in fleet.stdout()
         reply = httpx.post(fleet.http_url + MLP_INFER, json=mlp(), headers=fleet.headers("demo"))
         assert (reply.status_code, reply.headers["x-pointsman-pool"]) == (200, "cpu")
+        for headers, status in (({}, 200), ({"authorization": "Bearer pm_wrong"}, 401), ({"x-api-key": ""}, 401)):
+            assert httpx.post(fleet.http_url + MLP_INFER, json=mlp(), headers=headers).status_code == status
     assert fleet.process.returncode == 0
 
 

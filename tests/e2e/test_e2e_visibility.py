@@ -11,6 +11,7 @@ import httpx
 import psutil
 import pytest
 from fleet import POINTSMAN, ROOT, eventually, free_ports
+from jsonschema import Draft202012Validator
 from payloads import MINILM_INFER, MLP_INFER, mlp, text
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("nothing_lost")]
@@ -64,24 +65,122 @@ def test_health_and_metadata(fleet, client):
         assert {each["name"] for each in metadata["inputs"]} == {"text", "input_ids", "attention_mask"}
         assert client.get(path).status_code == 401
     assert client.get("/v2/models/mlp/ready", headers=fleet.headers("demo")).json() == {"name": "mlp", "ready": True}
-    assert client.get("/v2/models/mlp/ready", headers=fleet.headers("nobody")).status_code == 503
-    assert client.get("/v2/models/nothing", headers=fleet.headers("demo")).status_code == 404
+    config = client.get("/v2/models/mlp/config", headers=fleet.headers("demo")).json()
+    assert (config["max_batch_size"], config["input"]) == (
+        32, [{"name": "x", "data_type": "TYPE_FP32", "dims": [256]}],
+    )  # fmt: skip
+    index = client.post("/v2/repository/index", json={"ready": True}, headers=fleet.headers("demo")).json()
+    assert [(each["name"], each["state"]) for each in index] == [("minilm", "READY"), ("mlp", "READY")]
 
 
-def test_pointsman_explain_shows_every_pool_and_why(fleet, pools):
+def test_statistics_count_what_was_answered(fleet, client):
+    """Requests, rows and failures of one model, the ones just sent included."""
+
+    def stats():
+        time.sleep(1.1)  # they may be a second old
+        (model,) = client.get("/v2/models/mlp/stats", headers=fleet.headers("demo")).json()["model_stats"]
+        return model
+
+    before = stats()
+    for rows in (1, 3):
+        assert client.post(MLP_INFER, json=mlp(rows), headers=fleet.headers("demo")).status_code == 200
+    client.post(MLP_INFER, content=b"{", headers=fleet.headers("demo"))
+    asked_ms = time.time() * 1e3
+    after = stats()
+    assert after["inference_count"] - before["inference_count"] == 4
+    assert after["execution_count"] - before["execution_count"] == 2
+    inference = {
+        name: (after["inference_stats"][name], before["inference_stats"][name]) for name in ("success", "fail")
+    }
+    assert {name: new["count"] - old["count"] for name, (new, old) in inference.items()} == {"success": 2, "fail": 1}
+    assert all(new["ns"] > old["ns"] for new, old in inference.values())
+    assert abs(after["last_inference"] - asked_ms) < 5_000
+
+
+def without_names(answer, model):
+    """An answer less what must differ: the model's name and the id."""
+    headers = {name: value for name, value in answer.headers.items() if name not in ("x-request-id", "content-length")}
+    body = {name: value for name, value in answer.json().items() if name != "request_id"}
+    return answer.status_code, headers, json.dumps(body).replace(model, "MODEL")
+
+
+@pytest.mark.parametrize("path", ["", "/config", "/stats", "/ready", "/versions/1", "/versions/1/stats", "/infer"])
+def test_a_model_that_a_tenant_may_not_use_is_answered_like_an_unknown_one(fleet, client, path):
+    """Whatever is asked of it, in whatever way: no key, a broken body, a bad header."""
+    method = "POST" if path == "/infer" else "GET"
+    for headers in ({}, fleet.headers("nobody"), fleet.headers("nobody", x_pointsman_timeout="soon")):
+        for body in (json.dumps(mlp()), "{"):
+            hidden, absent = [
+                without_names(client.request(method, f"/v2/models/{model}{path}", content=body, headers=headers), model)
+                for model in ("minilm", "absent")
+            ]
+            assert hidden == absent
+            assert hidden[0] == (404 if headers else 401)
+    index = client.post("/v2/repository/index", headers=fleet.headers("nobody"))
+    stats = client.get("/v2/models/stats", headers=fleet.headers("nobody"))
+    assert (index.json(), stats.json()) == ([], {"model_stats": []})
+
+
+def test_answers_are_what_the_openapi_document_says(fleet, client):
+    """Of inference, good and bad; the other paths have tests of their own."""
+    document = client.get("/openapi.json").json()
+    responses = document["paths"]["/v2/models/{model}/infer"]["post"]["responses"]
+    cases = {
+        200: (MINILM_INFER, text(["a"]), {}),
+        400: (MLP_INFER, "{", {}),
+        404: ("/v2/models/nothing/infer", mlp(), {}),
+        413: (MLP_INFER, mlp(33), {}),
+        422: (MLP_INFER, mlp() | {"outputs": [{"name": "z"}]}, {}),
+        504: (MLP_INFER, mlp(), {"x_pointsman_timeout": "100us"}),
+    }
+    for status, (path, body, more) in cases.items():
+        answer = client.post(path, json=body, headers=fleet.headers("demo", **more))
+        assert answer.status_code == status, answer.text
+        told = responses[str(status)]
+        schema = told["content"][answer.headers["content-type"]]["schema"]
+        Draft202012Validator({**schema, "components": document["components"]}).validate(answer.json())
+        assert {name for name in answer.headers if name.startswith(("x-", "server-"))} <= set(told["headers"])
+
+
+def test_pointsman_explain_shows_a_tenant_its_own_pools(fleet, pools):
     """As a table and as JSON."""
-    shown = run(fleet, "explain", "minilm", "--url", fleet.http_url, "--latency-target", "1s", key="ascend-only")
-    assert shown.returncode == 0, shown.stderr
-    assert "tenant ascend-only" in shown.stdout
-    assert all(re.search(rf"^{pool} .*(chosen|rejected)", shown.stdout, re.MULTILINE) for pool in pools)
-    assert "(emulated)" in shown.stdout
-    assert "agreed to Ascend hardware only" in shown.stdout
+    own = run(fleet, "explain", "minilm", "--url", fleet.http_url, key="ascend-only")
+    assert own.returncode == 0, own.stderr
+    assert re.search(r"^a910-sh .*\(emulated\) +chosen", own.stdout, re.MULTILINE)
+    assert not any(pool in own.stdout for pool in set(pools) - {"a910-sh"})
 
     as_json = run(fleet, "explain", "minilm", "--url", fleet.http_url, "--json")
     assert {pool["pool"] for pool in json.loads(as_json.stdout)["pools"]} == set(pools)
 
     refused = run(fleet, "explain", "nothing", "--url", fleet.http_url)
     assert (refused.returncode, "404" in refused.stderr) == (1, True)
+
+
+def test_pointsman_explain_shows_the_operator_every_pool_and_why(fleet, pools):
+    """With the key that `serve` made, which it printed and keeps for its owner alone."""
+    key = fleet.state / "run" / "admin.key"
+    assert (key.read_text() in fleet.stdout(), key.stat().st_mode & 0o777) == (True, 0o600)
+    admin = ["explain", "minilm", "--admin", "--admin-url", fleet.admin_url, "--state", fleet.state]
+    shown = run(fleet, *admin, "--tenant", "ascend-only", "--latency-target", "1s")
+    assert shown.returncode == 0, shown.stderr
+    assert "tenant ascend-only" in shown.stdout
+    assert all(re.search(rf"^{pool} .*(chosen|rejected)", shown.stdout, re.MULTILINE) for pool in pools)
+    assert "agreed to Ascend hardware only" in shown.stdout
+
+    refused = run(fleet, *admin, "--tenant", "demo", "--admin-key", fleet.keys["demo"])
+    assert (refused.returncode, "401" in refused.stderr) == (1, True)
+
+
+def test_the_admin_listener_shows_the_fleet_to_the_operator_only(fleet, pools):
+    """Pools, replicas and the providers that they run on."""
+    assert httpx.get(f"{fleet.admin_url}/-/healthz").text == "success\n"
+    url = f"{fleet.admin_url}/v1/status"
+    assert httpx.get(url, headers=fleet.headers("demo")).status_code == 401
+    status = httpx.get(url, headers=fleet.admin_headers()).json()
+    assert [pool["name"] for pool in status["pools"]] == pools
+    assert all(len(pool["replicas"]) == pool["ready_replicas"] == 1 for pool in status["pools"])
+    assert status["pools"][0]["providers"] == ["CPUExecutionProvider"]
+    assert httpx.get(f"{fleet.http_url}/v1/status", headers=fleet.admin_headers()).status_code == 404
 
 
 def test_pointsman_status_shows_the_fleet(fleet, pools):

@@ -56,6 +56,13 @@ def test_every_example_fleet_is_sound(example):
     assert "config " in run("validate", "--config", example)
 
 
+def test_only_an_operator_asks_for_another_tenant():
+    """Whose view is wanted is never guessed."""
+    for arguments in (["--tenant", "demo", "--key", "k"], ["--admin"]):
+        shown = CliRunner().invoke(main, ["explain", "mlp", *arguments])
+        assert (shown.exit_code, "--admin and --tenant go together" in shown.output) == (2, True)
+
+
 def test_status_and_explain_without_a_fleet_say_that_none_runs(tmp_path):
     """No traceback."""
     for arguments in (["status"], ["explain", "mlp", "--key", "k", "--url", "http://127.0.0.1:9"]):

@@ -45,7 +45,7 @@ pools = st.lists(
         emulated=st.booleans(),
         labels=labels,
         cost=st.just(1.0),
-        models=st.just(("m",)),
+        models=st.sampled_from([(), ("m",), tuple(MODELS)]),
     ),
     min_size=1,
     max_size=4,
@@ -53,7 +53,11 @@ pools = st.lists(
 )
 tenants = st.lists(
     st.builds(
-        TenantFacts, id=st.sampled_from(["a", "b", "t"]), key_digests=st.just(()), priority=st.just(0), labels=labels
+        TenantFacts,
+        id=st.sampled_from(["a", "b", "t"]),
+        key_digests=st.just(()),
+        priority=st.integers(0, 2),
+        labels=labels,
     ),
     min_size=1,
     max_size=3,
@@ -222,6 +226,7 @@ def compare(rules, tenants, pools, default_allow, now_s, seen):
     table.fill(now_s)
     for tenant in tenants:
         for model, versions in MODELS.items():
+            shows = {False}
             for version in ("", *versions):
                 for priority in PRIORITY:
                     request = {"tenant": tenant, "model": model, "version": version, "priority": priority}
@@ -232,6 +237,8 @@ def compare(rules, tenants, pools, default_allow, now_s, seen):
                         got = row.verdicts[pool.name]
                         assert (got.allowed, got.prefer) == (allowed, prefer), (texts, request, pool, got)
                         seen[allowed, unknown] += 1
+                        shows.add(allowed and model in pool.models and priority >= tenant.priority)
+            assert {table.lookup(tenant.id, model, "", p).visible for p in PRIORITY} == {True in shows}
 
 
 def test_every_cell_agrees_with_an_independent_evaluator():

@@ -133,6 +133,19 @@ def test_a_tenants_file_adds_keys_and_tenants(tmp_path):
     assert settings.tenants_file == str(tmp_path / "keys.yaml")
 
 
+def test_a_tenants_file_may_hold_the_operators_key(tmp_path):
+    """Beside that of the fleet file, also where it has no tenants."""
+    (tmp_path / "fleet.yaml").write_text(
+        "pools: [{name: a, accelerator: x86-cpu, region: r, models: [m]}]\n"
+        f"server: {{admin: {{keys: ['sha256:{digest('mine')}']}}}}\ntenants_file: keys.yaml\n"
+    )
+    (tmp_path / "keys.yaml").write_text(tenants_yaml({}, digest("made")))
+    assert load(tmp_path / "fleet.yaml").server.admin.key_digests == (digest("mine"), digest("made"))
+    (tmp_path / "keys.yaml").write_text(tenants_yaml({"t": digest("mine")}))
+    with pytest.raises(ConfigError, match=r'keys.yaml:2: tenants: tenant "t" and the operator have the same key'):
+        load(tmp_path / "fleet.yaml")
+
+
 def test_the_local_example_loads_and_means_what_it_says(tmp_path):
     """One tenant gets Ascend only, batch work stays off trial pools, before and after keys are made."""
     (tmp_path / "examples").mkdir()

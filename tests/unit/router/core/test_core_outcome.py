@@ -3,8 +3,9 @@
 import pytest
 from core_builders import choose, pool, request, verdicts
 
+from router.core.eligibility import EligibilityRow
 from router.core.errors import CapacityError, RequestError, UpstreamError
-from router.core.outcome import no_pool_error
+from router.core.outcome import no_pool_error, unknown_model
 
 LOADED = {"waiting": {"m": 64}}  # 8 full batches and its own: 202 ms
 ASKED = {"deadline_s": 0.100}
@@ -20,6 +21,16 @@ def test_policy_alone_is_a_denial():
     """Every pool is out of bounds."""
     found = error(request(eligible=verdicts(denied=("a",))), pool("a"), pool("b"))
     assert (type(found), found.reason) == (RequestError, "policy_denied")
+
+
+@pytest.mark.parametrize(
+    ("own", "version"), [([], ""), ([], "7"), ([pool("a", models={})], ""), ([pool("a", version="9")], "7")]
+)
+def test_a_model_that_the_tenant_may_not_know_of_is_unknown(own, version):
+    """In the words for one that does not exist, whatever its other pools are like."""
+    row = EligibilityRow("v1", verdicts("a", denied=("b",)).verdicts, visible=False)
+    found = error(request(eligible=row, version=version), *own, pool("b"))
+    assert (found.reason, found.detail) == ("model_not_found", unknown_model("m", version).detail)
 
 
 @pytest.mark.parametrize(

@@ -58,3 +58,29 @@ def test_nothing_keeps_the_key():
     credentials = Credentials([tenant("search", KEY)])
     credentials.authenticate(KEY)
     assert KEY not in repr(vars(credentials))
+
+
+def test_no_credential_is_the_anonymous_tenant_and_a_wrong_one_is_nobody():
+    """Only where there is such a tenant."""
+    guest = tenant("guest")
+    credentials = Credentials([tenant("search", KEY), guest], anonymous="guest")
+    assert credentials.authenticate("") is guest
+    assert credentials.authenticate("-") is credentials.authenticate(KEY[:-1]) is None
+    assert Credentials([guest]).authenticate("") is None
+
+
+def test_the_operators_keys_are_theirs_alone():
+    """Any of several; without one, nobody's; and no tenant's key is one."""
+    other = new_key(bytes(16))
+    credentials = Credentials([tenant("search", KEY)], admin_digests=(digest("x"), digest(other)))
+    assert credentials.is_admin(other)
+    assert credentials.authenticate(other) is None
+    for shown in ("", KEY, other[:-1], digest(other), "k" * 10_000, "\ud800"):
+        assert not credentials.is_admin(shown)
+        assert not Credentials([]).is_admin(shown)
+
+
+def test_a_tenant_and_the_operator_with_one_key_are_refused():
+    """A tenant's key must not open the admin listener."""
+    with pytest.raises(ValueError, match='tenant "search" and the operator have the same key'):
+        Credentials([tenant("search", KEY)], admin_digests=[digest(KEY)])

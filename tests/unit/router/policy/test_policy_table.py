@@ -188,3 +188,46 @@ def test_the_version_changes_with_what_verdicts_depend_on_and_not_with_keys():
     )
     assert policy_version([ALLOW_ALL], TENANTS[:1], POOLS, False) != base
     assert policy_version([ALLOW_ALL], TENANTS, POOLS[:2], False) != base
+
+
+def visible(policy, tenant="a", model="m"):
+    return policy.lookup(tenant, model, "", 0).visible
+
+
+def test_a_model_shows_where_some_class_of_the_tenant_may_use_some_pool_that_serves_it():
+    """Of any version; a pool that does not serve it shows nothing."""
+    assert visible(table(ALLOW_ALL))
+    assert not visible(table())
+    only_batch = table(ALLOW_ALL, RuleText("d", 'request.priority != "batch"', "deny", "true"))
+    assert visible(only_batch)
+    only_two = table(ALLOW_ALL, RuleText("d", 'request.version != "2"', "deny", "true"))
+    assert visible(only_two)
+    elsewhere = table(ALLOW_ALL, models={"m": ("1",), "unserved": ("1",)})
+    assert (visible(elsewhere), visible(elsewhere, model="unserved")) == (True, False)
+    mine = RuleText("d", 'tenant.id == "b"', "deny", "true")
+    assert [visible(table(ALLOW_ALL, mine), tenant) for tenant in ("a", "b")] == [True, False]
+
+
+def test_what_is_allowed_above_a_tenants_own_priority_shows_it_nothing():
+    """It never asks with it."""
+    rules = (ALLOW_ALL, RuleText("d", 'request.priority != "interactive"', "deny", "true"))
+    shown = {}
+    for priority in range(3):
+        policy = PolicyTable("v1", rules, [TenantFacts("t", (), priority, {})], POOLS, {"m": ("1",)})
+        policy.fill(0.0)
+        shown[priority] = visible(policy, "t")
+    assert shown == {0: True, 1: False, 2: False}
+
+
+def test_whom_or_what_the_table_does_not_know_shows_nothing():
+    """Fail closed."""
+    policy = table(ALLOW_ALL)
+    assert not any((visible(policy, "nobody"), visible(policy, model="absent"), policy.lookup("a", "m", "", 3).visible))
+
+
+def test_pools_of_any_class_are_those_that_some_own_class_may_use():
+    """And of one version."""
+    policy = table(ALLOW_ALL, RuleText("d", 'request.priority != "batch"', "deny", 'pool.name == "h20"'))
+    assert policy.allowed(TENANTS[0], "m", "1") == {"h20", "ascend", "cpu"}
+    assert policy.allowed(TenantFacts("a", (), 2, {}), "m", "1") == {"h20", "ascend", "cpu"}
+    assert policy.allowed(TENANTS[0], "absent", "1") == frozenset()
