@@ -8,6 +8,8 @@ import msgspec
 
 from models.spec import ModelSpec, TensorSpec
 
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "statistics", "model_repository")
+"""Of the protocol; of the last one, the index."""
 STAGES = {"queue": "queue", "batch": "compute_input", "run": "compute_infer"}
 """Stage of a request to its name in the statistics extension. What comes after the run is not measured apart."""
 _UNTIMED = ("compute_output", "cache_hit", "cache_miss")
@@ -35,7 +37,7 @@ def server_metadata(version: str) -> dict[str, object]:
     return {
         "name": "pointsman",
         "version": version,
-        "extensions": ["binary_tensor_data", "model_configuration", "statistics", "model_repository"],
+        "extensions": list(EXTENSIONS),
     }
 
 

@@ -125,7 +125,7 @@ def test_a_text_model_lists_text_first_and_marks_the_alternatives():
 
 def test_health_and_server_documents_have_the_protocols_keys():
     """Small, but clients read them by name."""
-    extensions = ["binary_tensor_data"]
+    extensions = ["binary_tensor_data", "model_configuration", "statistics", "model_repository"]
     assert metadata.server_metadata("0.1.0") == {"name": "pointsman", "version": "0.1.0", "extensions": extensions}
     assert metadata.server_live(True) == {"live": True}
     assert metadata.server_ready(False) == {"ready": False}
