@@ -235,7 +235,10 @@ def _taken(server: ServerSettings) -> str:
 
     Routers share their port, so another fleet's router would not be noticed: each would get some of the requests.
     """
-    for host, port in ((server.http.host, server.http.port), (server.metrics_host, server.metrics_port)):
+    addresses = [(server.http.host, server.http.port), (server.metrics_host, server.metrics_port)]
+    if server.grpc.enabled:
+        addresses.append((server.grpc.host, server.grpc.port))
+    for host, port in addresses:
         try:
             socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
         except OSError as error:
@@ -267,6 +270,8 @@ def _how_to_use(settings: Settings, keys: dict[str, str]) -> str:
     server = settings.server
     url = f"http://{server.http.host}:{server.http.port}"
     lines = ["", f"URL      {url}", f"metrics  http://{server.metrics_host}:{server.metrics_port}/metrics"]
+    if server.grpc.enabled:
+        lines.insert(2, f"gRPC     {server.grpc.host}:{server.grpc.port}")
     lines += [f"key      {tenant}: {key}" for tenant, key in keys.items()]
     if keys and "minilm" in settings.models:
         key = next(iter(keys.values()))

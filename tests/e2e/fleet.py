@@ -37,6 +37,7 @@ class Fleet:
 
     process: subprocess.Popen[bytes]
     http_url: str
+    grpc_address: str
     metrics_url: str
     keys: dict[str, str]
     """Tenant id to API key."""
@@ -73,8 +74,8 @@ class Fleet:
         if not (state / "models").exists():
             (state / "models").symlink_to(MODELS)
         config = tmp_path / "fleet.yaml"
-        ports = free_ports(2)
-        config.write_text(_completed(config_text, *ports))
+        ports = free_ports(4)
+        config.write_text(_completed(config_text, ports))
         # A folder of its own, short because it holds Unix sockets: Ray's logs are found there, and go with it.
         environment = os.environ | {"RAY_TMPDIR": tempfile.mkdtemp(prefix="pm")}
         with (state / "serve.out").open("wb") as out, (state / "serve.err").open("wb") as err:
@@ -82,8 +83,8 @@ class Fleet:
                 [POINTSMAN, "serve", "--config", config, "--state", state],
                 cwd=ROOT, env=environment, stdout=out, stderr=err, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
-        http, metrics = (f"http://127.0.0.1:{port}" for port in ports)
-        return cls(process, http, f"{metrics}/metrics", {}, state, config, environment)
+        http, grpc, metrics, _ = (f"127.0.0.1:{port}" for port in ports)
+        return cls(process, f"http://{http}", grpc, f"http://{metrics}/metrics", {}, state, config, environment)
 
     def wait_until_it_says(self, words: str) -> None:
         """Until these words are on stderr. Raises RuntimeError if it ends before."""
@@ -196,11 +197,11 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def _completed(config_text: str, http_port: int, metrics_port: int) -> str:
+def _completed(config_text: str, ports: list[int]) -> str:
     config = yaml.safe_load(config_text)
     server = config.setdefault("server", {})
-    server.setdefault("http", {}).setdefault("port", http_port)
-    server.setdefault("metrics", {}).setdefault("port", metrics_port)
+    for listener, port in zip(("http", "grpc", "metrics", "admin"), ports, strict=True):
+        server.setdefault(listener, {}).setdefault("port", port)
     server.setdefault("drain", "3s")
     config.setdefault("tenants_file", "tenants.yaml")
     return yaml.safe_dump(config, sort_keys=False)
