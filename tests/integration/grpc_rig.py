@@ -1,4 +1,4 @@
-"""A gRPC listener over a real handler and a fleet of one pool whose replica gives back what it gets. No Ray, no model."""
+"""A gRPC listener over a real handler and a fleet of one pool that gives back what it gets. No Ray, no model."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_typed_contents_are_read_by_datatype():
         ((tensor(datatype="BYTES"),), {"raw": (b"\x05\0\0\0ab",)}, "malformed", "BYTES elements expected"),
         ((tensor(),), GOOD | {"parameters": {"sequence_id": pb.InferParameter()}}, "malformed", "sequence"),
         ((tensor(),), GOOD | {"parameters": {"timeout": pb.InferParameter(int64_param=-1)}}, "malformed", "timeout"),
-        ((tensor(),), GOOD | {"parameters": {"priority": pb.InferParameter(string_param="1")}}, "malformed", "an integer"),
+        ((tensor(),), GOOD | {"parameters": {"priority": pb.InferParameter(string_param="1")}}, "malformed", "integer"),
         ((tensor(),), GOOD | {"parameters": {"timeout": pb.InferParameter()}}, "malformed", "timeout"),
     ],
 )  # fmt: skip
