@@ -1,17 +1,19 @@
 """What gRPC costs, without replicas and Ray: `python -m benchmarks.grpc` (the load needs `h2load` and `wrk`).
 
 First the codec, microseconds a request, the least of many short runs. Then both listeners over one handler whose pool
-gives back what it gets, so that what differs is the wire: requests a second, median, and CPU of the router a request.
+gives back what it gets, so that what differs is the wire: requests a second, latency (h2load: mean, wrk: median), and
+CPU of the router a request.
 """
 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
+import json
 import re
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -97,33 +99,28 @@ def codec_table() -> None:
         print(f"{name:28}{least_us(call):8.1f} µs")
 
 
-def serve(pipe) -> None:
-    """Both listeners, until killed."""
-
-    async def main() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            path, key = pointsman_fleet("preferred", ROOT, Path(folder), ROOT / "build/models/mlp/1/model.onnx")
-            settings, specs = load(path, None), load_store(ROOT / "build" / "models")
-            timers, metrics = LoopTimers(asyncio.get_running_loop()), Metrics(Path(folder) / "metrics")
-            state = router_state(settings, specs, timers, SystemClock(), metrics)
-            state.handler.dispatcher = Echo()
-            for pool in settings.pools:
-                state.fleet.replica_up(pool.facts.name, "r1", [ModelGrant("mlp", "1", 32, 4096, 1 << 28, CURVE)])
-            plane = DataPlane(state.handler, RequestIds("bench"), 1 << 24, "0")
-            _, http = await Listener(plane).open("127.0.0.1", 0)
-            grpc = GrpcListener(plane, settings.server.http, 1 << 30)
-            pipe.send((http, (await grpc.open(GrpcSettings(True, "127.0.0.1", 0)))[1], key))
-            await asyncio.Event().wait()
-
-    uvloop.run(main())
+async def serve() -> None:
+    """Both listeners, until killed; their ports and the key on stdout."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, key = pointsman_fleet("preferred", ROOT, Path(folder), ROOT / "build/models/mlp/1/model.onnx")
+        settings, specs = load(path, None), load_store(ROOT / "build" / "models")
+        timers, metrics = LoopTimers(asyncio.get_running_loop()), Metrics(Path(folder) / "metrics")
+        state = router_state(settings, specs, timers, SystemClock(), metrics)
+        state.handler.dispatcher = Echo()
+        for pool in settings.pools:
+            state.fleet.replica_up(pool.facts.name, "r1", [ModelGrant("mlp", "1", 32, 4096, 1 << 28, CURVE)])
+        plane = DataPlane(state.handler, RequestIds("bench"), 1 << 24, "0")
+        _, http = await Listener(plane).open("127.0.0.1", 0)
+        listener = GrpcListener(plane, settings.server.http, 1 << 30)
+        _, grpc = await listener.open(GrpcSettings(True, "127.0.0.1", 0))
+        print(json.dumps([http, grpc, key]), flush=True)
+        await asyncio.Event().wait()
 
 
 def load_table() -> None:
     """Both listeners at 1 and 32 clients."""
-    ours, theirs = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
-    server.start()
-    http, grpc, key = ours.recv()
+    server = subprocess.Popen([sys.executable, "-m", "benchmarks.grpc", "--serve"], stdout=subprocess.PIPE)
+    http, grpc, key = json.loads(server.stdout.readline())
     process = psutil.Process(server.pid)
     with tempfile.TemporaryDirectory() as folder:
         framed, script = Path(folder, "body"), Path(folder, "post.lua")
@@ -143,16 +140,18 @@ def load_table() -> None:
                 before = sum(process.cpu_times()[:2])
                 out = subprocess.run([str(part) for part in command], capture_output=True, text=True).stdout
                 cpu_s = sum(process.cpu_times()[:2]) - before
-                rate = float(re.search(r"([\d.]+) req/s|Requests/sec:\s+([\d.]+)", out)[0].strip("Requests/sec: "))
+                rates = re.search(r"([\d.]+) req/s|Requests/sec:\s+([\d.]+)", out)
                 latency = re.search(r"time for request:\s+\S+\s+\S+\s+(\S+)|50%\s+(\S+)", out)
+                rate, said = float(rates[1] or rates[2]), latency[1] or latency[2]
                 seconds = SECONDS + (name == "gRPC")
-                said = latency[1] or latency[2]
                 print(f"{name} c={clients:3} {rate:8.0f}/s  {said:>9}  {cpu_s / seconds / rate * 1e6:6.0f} µs CPU")
     server.terminate()
-    server.join()
+    server.wait()
 
 
 if __name__ == "__main__":
+    if "--serve" in sys.argv:
+        uvloop.run(serve())
     codec_table()
     if shutil.which("h2load") and shutil.which("wrk"):
         load_table()

@@ -107,7 +107,9 @@ def ignore_spurious_wakeups(loop: asyncio.AbstractEventLoop) -> None:
     before = loop.get_exception_handler()
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if isinstance(context.get("exception"), BlockingIOError) and "PollerCompletionQueue" in context["message"]:
+        if isinstance(context.get("exception"), BlockingIOError) and "PollerCompletionQueue" in context.get(
+            "message", ""
+        ):
             return
         if before is not None:
             before(loop, context)

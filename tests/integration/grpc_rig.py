@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 import numpy as np
+import pytest
 
 from deployments.runtime import LoopTimers
 from models.spec import BatchRule, ModelSpec, TensorSpec
@@ -146,3 +147,26 @@ def infer(number: float = 1.0, **more) -> pb.ModelInferRequest:
     more = {"model_name": "m", "id": f"n{number:g}"} | more
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 2])
     return pb.ModelInferRequest(inputs=[tensor], raw_input_contents=[np.array([number, 2], "<f4").tobytes()], **more)
+
+
+def numbers(answer: pb.ModelInferResponse) -> list[float]:
+    """Those of an answer."""
+    return np.frombuffer(answer.raw_output_contents[0], "<f4").tolist()
+
+
+async def until(holds) -> None:
+    """Wait until `holds()`."""
+    async with asyncio.timeout(5):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def refused(code: grpc.StatusCode, words: str = "") -> AsyncIterator[dict[str, str]]:
+    """The call in the block ends with this status; gives its trailing metadata."""
+    said: dict[str, str] = {}
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        yield said
+    assert raised.value.code() is code
+    assert words in raised.value.details()
+    said.update(raised.value.trailing_metadata())

@@ -1,22 +1,14 @@
-"""The gRPC listener as a real client of gRPC's sees it: answers, statuses, deadlines, cancellation, bounds, leaving."""
+"""The gRPC listener as a real client of gRPC's sees it: answers, statuses, deadlines, cancellation, streams."""
 
 from __future__ import annotations
 
-import asyncio
-import gzip
-import logging
-import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import grpc
-import msgspec
-import numpy as np
 import pytest
-from grpc_rig import HTTP, KEY, SPEC, Client, Rig, infer, listening
+from grpc_rig import KEY, SPEC, Client, Rig, infer, listening, numbers, refused, until
 
 from router.api.grpc_health import HEALTH
-from router.config.settings import GrpcSettings
 from router.protocol.proto import health_pb2
 from router.protocol.proto import open_inference_pb2 as pb
 
@@ -34,28 +26,6 @@ async def client(rig: Rig) -> AsyncIterator[Client]:
     """A client of it."""
     async with listening(rig) as opened:
         yield opened
-
-
-async def until(holds) -> None:
-    """Wait until `holds()`."""
-    async with asyncio.timeout(5):
-        while not holds():
-            await asyncio.sleep(0.005)
-
-
-@asynccontextmanager
-async def refused(code: grpc.StatusCode, words: str = "") -> AsyncIterator[dict[str, str]]:
-    """The call in the block ends with this status; gives its trailing metadata."""
-    said: dict[str, str] = {}
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        yield said
-    assert raised.value.code() is code
-    assert words in raised.value.details()
-    said.update(raised.value.trailing_metadata())
-
-
-def numbers(answer: pb.ModelInferResponse) -> list[float]:
-    return np.frombuffer(answer.raw_output_contents[0], "<f4").tolist()
 
 
 async def test_an_answer_says_where_it_ran(rig, client):
@@ -225,32 +195,6 @@ async def test_a_stranger_gets_no_stream(client):
     assert await stream.code() is Code.UNAUTHENTICATED
 
 
-async def test_bounds(caplog):
-    """A message over the limit never reaches the handler, neither inflated; what is under way is bounded in bytes."""
-    rig = Rig(msgspec.structs.replace(HTTP, max_body_bytes=100_000), body_bytes=300_000)
-    async with listening(rig) as client:
-        big = infer(id="i" * 200_000)
-        async with refused(Code.RESOURCE_EXHAUSTED):
-            await client("ModelInfer", big)
-        assert len(gzip.compress(big.SerializeToString())) < 10_000
-        async with refused(Code.RESOURCE_EXHAUSTED):
-            await client("ModelInfer", big, compression=grpc.Compression.Gzip)
-        assert not rig.records
-        rig.hold = True
-        wide = infer(id="i" * 120_000)
-        calls = [client("ModelInfer", wide) for _ in range(2)]
-        await until(lambda: len(rig.held) == 2)
-        async with refused(Code.RESOURCE_EXHAUSTED, "too many bytes") as said:
-            await client("ModelInfer", wide)
-        assert said["retry-after"] == "1"
-        for ticket in rig.held:
-            ticket.answer()
-        assert [numbers(await call) for call in calls] == [[1, 2], [1, 2]]
-        rig.hold = False
-        await client("ModelInfer", wide)
-    assert not caplog.get_records("call") or all(r.levelno < logging.ERROR for r in caplog.get_records("call"))
-
-
 async def test_health(rig, client):
     """What a probe and a watching client are told."""
     ask = health_pb2.HealthCheckRequest.SerializeToString
@@ -267,65 +211,3 @@ async def test_health(rig, client):
     rig.fleet.replica_down("cpu", "r1")
     assert (await watched.read()).status == not_serving
     assert (await check(health_pb2.HealthCheckRequest())).status == not_serving
-
-
-async def test_leaving_loses_nothing():
-    """What is under way is answered, streams end with their last answer, readiness and health say so from the start."""
-    rig = Rig()
-    rig.hold = True
-    async with listening(rig) as client:
-        call, stream = client("ModelInfer", infer(1)), client.stream()
-        await stream.write(infer(2))
-        await until(lambda: len(rig.held) == 2)
-        leaving = asyncio.create_task(rig.listener.leave(0.2, 5.0))
-        await until(lambda: rig.plane.leaving)
-        assert not (await client("ServerReady")).ready
-        await until(lambda: not rig.listener.is_open)
-        for ticket in rig.held:
-            ticket.answer()
-        assert numbers(await call) == [1, 2]
-        assert numbers((await stream.read()).infer_response) == [2, 2]
-        assert await stream.code() is Code.UNAVAILABLE
-        await asyncio.wait_for(leaving, 2.0)
-
-
-async def test_a_drain_ends_in_its_time():
-    """What does not end by then is cut off."""
-    rig = Rig()
-    rig.hold = True
-    async with listening(rig) as client:
-        call = client("ModelInfer", infer())
-        await until(lambda: rig.held)
-        await asyncio.wait_for(rig.listener.leave(0.0, 0.2), 2.0)
-        with pytest.raises(grpc.aio.AioRpcError):
-            await call
-    assert rig.ledger.held("cpu").requests == 0
-
-
-async def test_tls(tmp_path):
-    """With the data listener's certificate."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    rig = Rig(msgspec.structs.replace(HTTP, certificate=str(certificate), key=str(key)))
-    async with listening(rig, grpc.ssl_channel_credentials(certificate.read_bytes())) as client:
-        assert numbers(await client("ModelInfer", infer(3))) == [3, 2]
-
-
-async def test_two_listeners_share_a_port():
-    """As the router replicas of one node do: the kernel spreads connections over them."""
-    one, two = Rig(), Rig()
-    _, port = await one.listener.open(GrpcSettings(True, "127.0.0.1", 0))
-    await two.listener.open(GrpcSettings(True, "127.0.0.1", port))
-    for _ in range(40):
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) as channel:
-            assert numbers(await Client(channel)("ModelInfer", infer())) == [1, 2]
-    assert one.records
-    assert two.records
-    assert len(one.records) + len(two.records) == 40
-    for rig in (one, two):
-        await rig.listener.leave(0.0, 0.5)
