@@ -33,7 +33,7 @@ class GrpcListener:
         """`http`: whose TLS files and bounds hold here too. `body_bytes` bounds all messages under way together."""
         self._plane = plane
         self._http = http
-        self._servicer = Servicer(plane, body_bytes)
+        self.servicer = Servicer(plane, body_bytes)
         self._server: Any = None
         self.is_open = False
         """Whether new calls are accepted."""
@@ -48,10 +48,10 @@ class GrpcListener:
         credentials = await loop.run_in_executor(None, self._credentials)
         ignore_spurious_wakeups(loop)
         server = grpc.aio.server(options=self._options(), maximum_concurrent_rpcs=CALLS)
-        health = health_handlers(self._servicer.ready, lambda: self._plane.leaving, SERVICE)
+        health = health_handlers(self.servicer.ready, lambda: self._plane.leaving, SERVICE)
         server.add_generic_rpc_handlers(
             (
-                grpc.method_handlers_generic_handler(SERVICE, self._servicer.handlers()),
+                grpc.method_handlers_generic_handler(SERVICE, self.servicer.handlers()),
                 grpc.method_handlers_generic_handler(HEALTH, health),
             )
         )
@@ -71,7 +71,7 @@ class GrpcListener:
         self._plane.leaving = True
         await asyncio.sleep(accept_s)
         self.is_open = False
-        for stream in self._servicer.streams:
+        for stream in self.servicer.streams:
             stream.stop_reading()
         if self._server is not None:
             await self._server.stop(total_s - accept_s)

@@ -55,7 +55,8 @@ class Servicer:
         self.plane = plane
         self.streams: set[InferStream] = set()
         self._body_bytes = body_bytes
-        self._held_bytes = 0
+        self.held_bytes = 0
+        """Of the messages under way."""
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
         """gRPC's handler of each method."""
@@ -115,14 +116,14 @@ class Servicer:
 
         Every one is to be followed by one `end`.
         """
-        self._held_bytes += len(body)
+        self.held_bytes += len(body)
         handler, ids = self.plane.handler, self.plane.request_ids
         head = Head("", "", request_id(headers, ids))
         message = None
         try:
             head, _ = read_head(("", ""), headers, ids)
             self.proven(head)
-            if self._held_bytes > self._body_bytes:
+            if self.held_bytes > self._body_bytes:
                 raise CapacityError("saturated", "the requests under way hold too many bytes", retry_after_s=1.0)
             message = oip_grpc.decode(body)
         except RouterError as error:
@@ -134,7 +135,7 @@ class Servicer:
 
     def end(self, body: bytes) -> None:
         """A request that was begun is answered or abandoned."""
-        self._held_bytes -= len(body)
+        self.held_bytes -= len(body)
 
     def proven(self, head: Head) -> None:
         """Raises RequestError where no tenant is: before anything is made of what a stranger sends."""

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 STREAM_REQUESTS = 128
 """Requests of one stream under way at once; what a client sends beyond that waits in its connection."""
+TRANSIT_S = 0.02
+"""A call's deadline passes at the client first, by the time it took to arrive here; what is cancelled with no more left
+than this has met its deadline."""
 
 
 class Asked:
@@ -57,22 +60,28 @@ class InferStream:
     async def run(self) -> None:
         """Until the client has sent its last request, or `stop_reading`, and all are answered."""
         self._reader = asyncio.get_running_loop().create_task(self._read())
-        asked: Asked | None = None
         try:
             while (asked := await self._asked.get()) is not None:
-                reply = await asked.answered
-                await self._context.write(_answer(asked, reply))
-                asked.end()
+                await self._answer(asked)
         finally:
             self._reader.cancel()
-            while asked is not None:
-                asked.abandon(self._context)
-                asked = None if self._asked.empty() else self._asked.get_nowait()
+            while not self._asked.empty():
+                if (left := self._asked.get_nowait()) is not None:
+                    left.abandon(self._context)
 
     def stop_reading(self) -> None:
         """Take no more requests."""
         if self._reader is not None:
             self._reader.cancel()
+
+    async def _answer(self, asked: Asked) -> None:
+        try:
+            reply = await asked.answered
+            await self._context.write(_message(asked, reply))
+        except BaseException:
+            asked.abandon(self._context)
+            raise
+        asked.end()
 
     async def _read(self) -> None:
         context = self._context
@@ -101,11 +110,12 @@ def settle(answered: asyncio.Future[Reply], reply: Reply) -> None:
 
 def abandon(exchange: Exchange | None, context: Any) -> None:
     """The call has ended without this reply. Where its deadline passed, the exchange's own ends it and is counted."""
-    if exchange is not None and context.time_remaining() != 0:
+    remaining_s = context.time_remaining()
+    if exchange is not None and (remaining_s is None or remaining_s > TRANSIT_S):
         exchange.cancel()
 
 
-def _answer(asked: Asked, reply: Reply) -> bytes:
+def _message(asked: Asked, reply: Reply) -> bytes:
     if reply.error is not None:
         return oip_grpc.stream_error(asked.message, reply.error.reason, details(reply.error))
     return oip_grpc.stream_answer(b"".join((reply.body, *reply.more)))
