@@ -17,7 +17,7 @@ UV_PIP = $(if $(INDEX),UV_DEFAULT_INDEX=$(INDEX)) $(UV) pip
 INSTALL = $(UV_PIP) install --no-deps --build-constraints $(LOCKS)/tools.txt --python
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format models bench env-openvino lock clean
+.PHONY: help serve test check format models bench env-openvino proto lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -90,6 +90,12 @@ $(VENV)/.providers: $(LOCKS)/openvino.txt $(VENV)/.serve
 	@$(INSTALL) .venv-openvino/bin/python -r $(LOCKS)/openvino.txt
 	@$(INSTALL) .venv-openvino/bin/python --editable .
 	@touch $@
+
+# grpcio-tools asks for a protobuf of its own, so it has an environment of its own; what it writes is checked in.
+proto: $(UV) ## write the gRPC message classes anew from their .proto files
+	@$(UV) venv --quiet --clear --python .uv/bin/python .venv-proto
+	@$(UV_PIP) install --quiet --python .venv-proto/bin/python grpcio-tools==1.85.1
+	@.venv-proto/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. router/protocol/proto/*.proto
 
 # Locks, from pyproject.toml. What a lock has stays as far as it fits; `make lock ARGS=--upgrade` takes the newest.
 COMPILE = $(UV_PIP) compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url \

@@ -24,6 +24,7 @@ from deployments.runtime import LoopTimers, Prepared, RouterState, router_state
 from models.repository import load_store
 from router.api.admin import AdminListener
 from router.api.cycle import DataPlane
+from router.api.grpc_listener import GrpcListener
 from router.api.heads import RequestIds
 from router.api.listener import Listener
 from router.config.load import read_stream_key
@@ -69,6 +70,7 @@ class RouterReplica:
         self._state: RouterState | None = None
         self._listener: Listener | None = None
         self._admin: AdminListener | None = None
+        self._grpc: GrpcListener | None = None
         self._links: FleetLinks | None = None
         self._metrics = Metrics(Path(self._args.metrics_dir))
 
@@ -117,6 +119,9 @@ class RouterReplica:
         self._tasks.append(self._loop.create_task(metrics_process.keep()))
         _warn_of_migration()
         log.info("router listens on %s:%d", *address)
+        if self._args.server.grpc.enabled:
+            self._grpc = GrpcListener(plane, http, self._args.body_bytes)
+            log.info("router listens for gRPC on %s:%d", *await self._grpc.open(self._args.server.grpc))
 
     async def _open_admin(self, plane: DataPlane) -> None:
         admin = self._args.server.admin
@@ -188,8 +193,8 @@ class RouterReplica:
     async def __del__(self) -> None:
         """Serve is stopping this replica: leave without loss."""
         self._leaving = True
-        if self._listener is not None:
-            await self._listener.leave(self._args.accept_s, self._args.drain_s)
+        listeners = [each for each in (self._listener, self._grpc) if each is not None]
+        await asyncio.gather(*(each.leave(self._args.accept_s, self._args.drain_s) for each in listeners))
         if self._admin is not None:
             self._admin.close()
         for task in self._tasks:

@@ -243,11 +243,14 @@ def _taken(server: ServerSettings) -> str:
 
     Routers share their port, so another fleet's router would not be noticed: each would get some of the requests.
     """
-    for host, port in (
+    addresses = [
         (server.http.host, server.http.port),
         (server.metrics_host, server.metrics_port),
         (server.admin.host, server.admin.port),
-    ):
+    ]
+    if server.grpc.enabled:
+        addresses.append((server.grpc.host, server.grpc.port))
+    for host, port in addresses:
         try:
             socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
         except OSError as error:
@@ -279,6 +282,8 @@ def _how_to_use(settings: Settings, keys: LocalKeys) -> str:
     server = settings.server
     url = f"http://{server.http.host}:{server.http.port}"
     lines = ["", f"URL      {url}", f"metrics  http://{server.metrics_host}:{server.metrics_port}/metrics"]
+    if server.grpc.enabled:
+        lines.insert(2, f"gRPC     {server.grpc.host}:{server.grpc.port}")
     refuses = "" if server.admin.key_digests else ": refuses everybody, no key is configured"
     proof = f", key {keys.admin}" if keys.admin else refuses
     lines += [f"admin    http://{server.admin.host}:{server.admin.port}{proof}"]

@@ -1,4 +1,4 @@
-"""The only table from reason to HTTP status, and the error body built from it.
+"""The only table from reason to HTTP and gRPC status, and the error body built from it.
 
 Owns what a reason means to a client. Never decides that something is an error, never writes a header by itself.
 """
@@ -14,38 +14,40 @@ LONGEST_RETRY_AFTER_S = 86_400
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What one reason means over HTTP. `waiting_helps`: the same request, unchanged, may succeed later."""
+    """What one reason means to a client. `waiting_helps`: the same request, unchanged, may succeed later."""
 
     status: int
+    grpc: str
+    """Name of the gRPC status code."""
     title: str
     waiting_helps: bool = False
 
 
 PROBLEMS: dict[str, Problem] = {
     # The client must change something.
-    "malformed": Problem(400, "The request is malformed"),
-    "unauthenticated": Problem(401, "No valid credential"),
-    "policy_denied": Problem(403, "No pool may serve this"),
-    "model_not_found": Problem(404, "Unknown model"),
-    "not_found": Problem(404, "Nothing at this path"),
-    "method_not_allowed": Problem(405, "Method not allowed"),
-    "too_large": Problem(413, "The request is too large"),
-    "unsupported_media_type": Problem(415, "Unsupported media type"),
-    "shape_mismatch": Problem(422, "The tensors do not fit the model"),
-    "headers_too_large": Problem(431, "The headers are too large"),
+    "malformed": Problem(400, "INVALID_ARGUMENT", "The request is malformed"),
+    "unauthenticated": Problem(401, "UNAUTHENTICATED", "No valid credential"),
+    "policy_denied": Problem(403, "PERMISSION_DENIED", "No pool may serve this"),
+    "model_not_found": Problem(404, "NOT_FOUND", "Unknown model"),
+    "not_found": Problem(404, "NOT_FOUND", "Nothing at this path"),
+    "method_not_allowed": Problem(405, "UNIMPLEMENTED", "Method not allowed"),
+    "too_large": Problem(413, "RESOURCE_EXHAUSTED", "The request is too large"),
+    "unsupported_media_type": Problem(415, "INVALID_ARGUMENT", "Unsupported media type"),
+    "shape_mismatch": Problem(422, "INVALID_ARGUMENT", "The tensors do not fit the model"),
+    "headers_too_large": Problem(431, "RESOURCE_EXHAUSTED", "The headers are too large"),
     # Nothing ran.
-    "saturated": Problem(429, "All eligible pools are full", waiting_helps=True),
-    "quota_exceeded": Problem(429, "The tenant's quota is spent", waiting_helps=True),
-    "no_ready_pool": Problem(503, "No eligible pool is ready", waiting_helps=True),
-    "draining": Problem(503, "The server is leaving", waiting_helps=True),
-    "deadline_unmeetable": Problem(504, "The deadline could not be met"),
+    "saturated": Problem(429, "RESOURCE_EXHAUSTED", "All eligible pools are full", waiting_helps=True),
+    "quota_exceeded": Problem(429, "RESOURCE_EXHAUSTED", "The tenant's quota is spent", waiting_helps=True),
+    "no_ready_pool": Problem(503, "UNAVAILABLE", "No eligible pool is ready", waiting_helps=True),
+    "draining": Problem(503, "UNAVAILABLE", "The server is leaving", waiting_helps=True),
+    "deadline_unmeetable": Problem(504, "DEADLINE_EXCEEDED", "The deadline could not be met"),
     # It was sent to a replica and failed there.
-    "backend_failed": Problem(502, "The model failed"),
-    "backend_lost": Problem(502, "The replica was lost", waiting_helps=True),
-    "backend_timeout": Problem(504, "The replica did not answer in time", waiting_helps=True),
+    "backend_failed": Problem(502, "INTERNAL", "The model failed"),
+    "backend_lost": Problem(502, "UNAVAILABLE", "The replica was lost", waiting_helps=True),
+    "backend_timeout": Problem(504, "DEADLINE_EXCEEDED", "The replica did not answer in time", waiting_helps=True),
     # Ours.
-    "internal": Problem(500, "Internal error"),
-    "client_gone": Problem(499, "The client hung up before the answer"),
+    "internal": Problem(500, "INTERNAL", "Internal error"),
+    "client_gone": Problem(499, "CANCELLED", "The client hung up before the answer"),
 }
 """`client_gone` is counted and logged; nobody is left to send it to."""
 

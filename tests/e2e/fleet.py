@@ -37,6 +37,7 @@ class Fleet:
 
     process: subprocess.Popen[bytes]
     http_url: str
+    grpc_address: str
     metrics_url: str
     keys: dict[str, str]
     """Tenant id to API key."""
@@ -74,8 +75,8 @@ class Fleet:
         if not (state / "models").exists():
             (state / "models").symlink_to(MODELS)
         config = tmp_path / "fleet.yaml"
-        ports = free_ports(3)
-        config.write_text(_completed(config_text, *ports))
+        ports = free_ports(4)
+        config.write_text(_completed(config_text, ports))
         # A folder of its own, short because it holds Unix sockets: Ray's logs are found there, and go with it.
         environment = os.environ | {"RAY_TMPDIR": tempfile.mkdtemp(prefix="pm")}
         with (state / "serve.out").open("wb") as out, (state / "serve.err").open("wb") as err:
@@ -83,8 +84,9 @@ class Fleet:
                 [POINTSMAN, "serve", "--config", config, "--state", state],
                 cwd=ROOT, env=environment, stdout=out, stderr=err, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
-        http, metrics, admin = (f"http://127.0.0.1:{port}" for port in ports)
-        return cls(process, http, f"{metrics}/metrics", {}, admin, state, config, environment)
+        http, grpc, metrics, admin = (f"127.0.0.1:{port}" for port in ports)
+        metrics_url = f"http://{metrics}/metrics"
+        return cls(process, f"http://{http}", grpc, metrics_url, {}, f"http://{admin}", state, config, environment)
 
     def wait_until_it_says(self, words: str) -> None:
         """Until these words are on stderr. Raises RuntimeError if it ends before."""
@@ -201,12 +203,11 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def _completed(config_text: str, http_port: int, metrics_port: int, admin_port: int) -> str:
+def _completed(config_text: str, ports: list[int]) -> str:
     config = yaml.safe_load(config_text)
     server = config.setdefault("server", {})
-    server.setdefault("http", {}).setdefault("port", http_port)
-    server.setdefault("metrics", {}).setdefault("port", metrics_port)
-    server.setdefault("admin", {}).setdefault("port", admin_port)
+    for listener, port in zip(("http", "grpc", "metrics", "admin"), ports, strict=True):
+        server.setdefault(listener, {}).setdefault("port", port)
     server.setdefault("drain", "3s")
     config.setdefault("tenants_file", "tenants.yaml")
     return yaml.safe_dump(config, sort_keys=False)

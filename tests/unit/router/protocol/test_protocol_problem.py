@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import math
 
+import grpc
 import orjson
 import pytest
 
 from router.protocol.problem import PROBLEMS, client_reason, may_try_elsewhere, problem, problem_body, retry_after
 
 
-def test_every_reason_has_its_status():
+def test_every_reason_has_its_statuses():
     """Reasons are part of the interface: a changed status must change this list too."""
-    assert {reason: row.status for reason, row in PROBLEMS.items()} == {
-        "malformed": 400,
-        "unauthenticated": 401,
-        "policy_denied": 403,
-        "model_not_found": 404,
-        "not_found": 404,
-        "method_not_allowed": 405,
-        "too_large": 413,
-        "unsupported_media_type": 415,
-        "shape_mismatch": 422,
-        "headers_too_large": 431,
-        "saturated": 429,
-        "quota_exceeded": 429,
-        "no_ready_pool": 503,
-        "draining": 503,
-        "deadline_unmeetable": 504,
-        "backend_failed": 502,
-        "backend_lost": 502,
-        "backend_timeout": 504,
-        "internal": 500,
-        "client_gone": 499,
+    assert {reason: (row.status, row.grpc) for reason, row in PROBLEMS.items()} == {
+        "malformed": (400, "INVALID_ARGUMENT"),
+        "unauthenticated": (401, "UNAUTHENTICATED"),
+        "policy_denied": (403, "PERMISSION_DENIED"),
+        "model_not_found": (404, "NOT_FOUND"),
+        "not_found": (404, "NOT_FOUND"),
+        "method_not_allowed": (405, "UNIMPLEMENTED"),
+        "too_large": (413, "RESOURCE_EXHAUSTED"),
+        "unsupported_media_type": (415, "INVALID_ARGUMENT"),
+        "shape_mismatch": (422, "INVALID_ARGUMENT"),
+        "headers_too_large": (431, "RESOURCE_EXHAUSTED"),
+        "saturated": (429, "RESOURCE_EXHAUSTED"),
+        "quota_exceeded": (429, "RESOURCE_EXHAUSTED"),
+        "no_ready_pool": (503, "UNAVAILABLE"),
+        "draining": (503, "UNAVAILABLE"),
+        "deadline_unmeetable": (504, "DEADLINE_EXCEEDED"),
+        "backend_failed": (502, "INTERNAL"),
+        "backend_lost": (502, "UNAVAILABLE"),
+        "backend_timeout": (504, "DEADLINE_EXCEEDED"),
+        "internal": (500, "INTERNAL"),
+        "client_gone": (499, "CANCELLED"),
     }
 
 
@@ -47,6 +48,11 @@ def test_waiting_never_helps_where_the_client_must_change_something():
 def test_an_unknown_reason_is_an_internal_error():
     """A forgotten row shows as 500, never as success or a crash."""
     assert problem("no such reason").status == 500
+
+
+def test_every_grpc_status_exists():
+    """The names are gRPC's own."""
+    assert all(row.grpc in grpc.StatusCode.__members__ for row in PROBLEMS.values())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Message classes of the gRPC listener. The .proto files are written by hand, `make proto` writes the rest."""

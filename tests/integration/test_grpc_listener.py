@@ -1,0 +1,106 @@
+"""The gRPC listener itself: its bounds, how it leaves, TLS, and the port that several share."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+import subprocess
+
+import grpc
+import msgspec
+import pytest
+from grpc_rig import HTTP, Client, Rig, infer, listening, numbers, refused, until
+
+from router.config.settings import GrpcSettings
+
+Code = grpc.StatusCode
+
+
+async def test_bounds(caplog):
+    """A message over the limit never reaches the handler, neither inflated; what is under way is bounded in bytes."""
+    rig = Rig(msgspec.structs.replace(HTTP, max_body_bytes=100_000), body_bytes=300_000)
+    async with listening(rig) as client:
+        big = infer(id="i" * 200_000)
+        async with refused(Code.RESOURCE_EXHAUSTED):
+            await client("ModelInfer", big)
+        assert len(gzip.compress(big.SerializeToString())) < 10_000
+        async with refused(Code.RESOURCE_EXHAUSTED):
+            await client("ModelInfer", big, compression=grpc.Compression.Gzip)
+        assert not rig.records
+        rig.hold = True
+        wide = infer(id="i" * 120_000)
+        calls = [client("ModelInfer", wide) for _ in range(2)]
+        await until(lambda: len(rig.held) == 2)
+        async with refused(Code.RESOURCE_EXHAUSTED, "too many bytes") as said:
+            await client("ModelInfer", wide)
+        assert said["retry-after"] == "1"
+        for ticket in rig.held:
+            ticket.answer()
+        assert [numbers(await call) for call in calls] == [[1, 2], [1, 2]]
+        assert rig.listener.servicer.held_bytes == 0
+        rig.hold = False
+        await client("ModelInfer", wide)
+    assert not caplog.get_records("call") or all(r.levelno < logging.ERROR for r in caplog.get_records("call"))
+
+
+async def test_leaving_loses_nothing():
+    """What is under way is answered, streams end with their last answer, readiness and health say so from the start."""
+    rig = Rig()
+    rig.hold = True
+    async with listening(rig) as client:
+        call, stream = client("ModelInfer", infer(1)), client.stream()
+        await stream.write(infer(2))
+        await until(lambda: len(rig.held) == 2)
+        leaving = asyncio.create_task(rig.listener.leave(0.2, 5.0))
+        await until(lambda: rig.plane.leaving)
+        assert not (await client("ServerReady")).ready
+        await until(lambda: not rig.listener.is_open)
+        for ticket in rig.held:
+            ticket.answer()
+        assert numbers(await call) == [1, 2]
+        assert numbers((await stream.read()).infer_response) == [2, 2]
+        assert await stream.code() is Code.UNAVAILABLE
+        await asyncio.wait_for(leaving, 2.0)
+
+
+async def test_a_drain_ends_in_its_time():
+    """What does not end by then is cut off."""
+    rig = Rig()
+    rig.hold = True
+    async with listening(rig) as client:
+        call = client("ModelInfer", infer())
+        await until(lambda: rig.held)
+        await asyncio.wait_for(rig.listener.leave(0.0, 0.2), 2.0)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call
+    assert rig.ledger.held("cpu").requests == 0
+
+
+async def test_tls(tmp_path):
+    """With the data listener's certificate."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    rig = Rig(msgspec.structs.replace(HTTP, certificate=str(certificate), key=str(key)))
+    async with listening(rig, grpc.ssl_channel_credentials(certificate.read_bytes())) as client:
+        assert numbers(await client("ModelInfer", infer(3))) == [3, 2]
+
+
+async def test_two_listeners_share_a_port():
+    """As the router replicas of one node do: the kernel spreads connections over them."""
+    one, two = Rig(), Rig()
+    _, port = await one.listener.open(GrpcSettings(True, "127.0.0.1", 0))
+    await two.listener.open(GrpcSettings(True, "127.0.0.1", port))
+    for _ in range(40):
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) as channel:
+            assert numbers(await Client(channel)("ModelInfer", infer())) == [1, 2]
+    assert one.records
+    assert two.records
+    assert len(one.records) + len(two.records) == 40
+    for rig in (one, two):
+        await rig.listener.leave(0.0, 0.5)
