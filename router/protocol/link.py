@@ -2,10 +2,12 @@
 
 Before anything else both ends prove a shared key (handshake.py). Then every frame is
 `u32 little-endian length | u8 kind | body`; a body is one msgpack array. Nothing is unpickled.
-A message over FRAGMENT_BYTES travels as FRAGMENT frames between other frames (framing.py).
+A message over FRAGMENT_BYTES travels as FRAGMENT frames between other frames (fragments.py).
 """
 
 from __future__ import annotations
+
+from typing import get_args
 
 import msgspec
 
@@ -138,3 +140,6 @@ class Pong(msgspec.Struct, tag=7, array_like=True):
 
 
 Message = Welcome | Submit | Cancel | Answers | Drain | Ping | Pong
+
+KINDS: dict[type, int] = {kind: kind.__struct_config__.tag for kind in get_args(Message)}
+"""The number of each kind of message on the wire."""
