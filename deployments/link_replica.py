@@ -1,7 +1,7 @@
 """The replica's end of the data stream: answers of one loop turn leave in one frame, with the load report.
 
-Owns what is answered and not yet written: at most MAX_UNSENT_BYTES, whatever the router does. What runs is its
-listener's business.
+Owns what is answered and not yet written: at most MAX_UNSENT_BYTES and MAX_FLOOD_BYTES, whatever the router does. What
+runs is its listener's business.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from deployments.stream import StreamEnd
+from deployments.stream import GROUP_BYTES, StreamEnd
 from router.protocol.fragments import MessageTooLarge
 from router.protocol.framing import LinkError
 from router.protocol.handshake import NONCE_BYTES, ServerHandshake
@@ -23,8 +23,10 @@ from router.protocol.link import FRAGMENT_BYTES, Answer, Answers, Cancel, Item, 
 log = logging.getLogger("pointsman.stream")
 
 MAX_UNSENT_BYTES = 256 * 1024 * 1024
-"""Answers that may wait to be written to one router. Beyond, nothing more is read from it, and what still runs for it
-ends as failed: whoever reads so slowly must not take the replica's memory from the others."""
+"""Answers that may wait to be written to one router. Beyond, those with tensors end as failed: whoever reads so slowly
+must not take the replica's memory from the others."""
+MAX_FLOOD_BYTES = 16 * 1024 * 1024
+"""Answers without tensors that may wait besides. A router within its credit never has so many; the stream ends."""
 ANSWER_BYTES = 256
 """Counted for an answer besides its tensors."""
 
@@ -59,7 +61,6 @@ class ReplicaEnd(StreamEnd):
         self._answers: list[Answer] = []
         self._answers_bytes = 0
         self._flush_due = False
-        self._reads = True
 
     def on_ready(self) -> None:
         """The router proved the key."""
@@ -70,8 +71,13 @@ class ReplicaEnd(StreamEnd):
 
         One that cannot be sent ends as a failure of that item alone. Tensors' memory must not change afterwards.
         """
+        if self._transport is None:
+            return
         nbytes = _nbytes(answer)
         if self.unsent_bytes + nbytes > MAX_UNSENT_BYTES:
+            if self.unsent_bytes > MAX_UNSENT_BYTES + MAX_FLOOD_BYTES:
+                self.close("the router does not read its answers")
+                return
             answer, nbytes = self._shed(answer), ANSWER_BYTES
         if nbytes > FRAGMENT_BYTES:
             try:
@@ -106,16 +112,12 @@ class ReplicaEnd(StreamEnd):
     def on_closed(self, why: str) -> None:
         """What the router had sent is of no use any more."""
         self._answers.clear()
+        self._answers_bytes = 0
         self._listener.on_lost(self, why)
 
     def on_writable(self) -> None:
         """Send what was held back."""
         self._flush()
-        self._read_on()
-
-    def on_large_sent(self) -> None:
-        """There is room again."""
-        self._read_on()
 
     def _schedule(self) -> None:
         if not self._flush_due:
@@ -129,7 +131,7 @@ class ReplicaEnd(StreamEnd):
         load = self._listener.load()
         answers, self._answers = self._answers, []
         acks, self._acks = self._acks, 0
-        if self._answers_bytes <= FRAGMENT_BYTES:
+        if self._answers_bytes <= GROUP_BYTES:
             self._answers_bytes = 0
             self._send(acks, answers, load)
             return
@@ -155,19 +157,10 @@ class ReplicaEnd(StreamEnd):
                 self._send(0, [answer], load)
 
     def _shed(self, answer: Answer) -> Answer:
-        """The router reads too slowly: take nothing more from it, and keep no tensors for it."""
-        if self._reads and self._transport is not None:
-            self._reads = False
-            self._transport.pause_reading()
         if not answer.tensors:
             return answer
         detail = f"{self.unsent_bytes} bytes of answers wait for this router to read them"
         return msgspec.structs.replace(answer, reason="backend_failed", detail=detail, tensors=[])
-
-    def _read_on(self) -> None:
-        if not self._reads and self._transport is not None and self.unsent_bytes <= MAX_UNSENT_BYTES // 2:
-            self._reads = True
-            self._transport.resume_reading()
 
 
 def _nbytes(answer: Answer) -> int:
@@ -178,12 +171,12 @@ def _nbytes(answer: Answer) -> int:
 
 
 def _groups(answers: list[Answer]) -> Iterator[list[Answer]]:
-    """The answers in order, as many together as make a frame of about FRAGMENT_BYTES."""
+    """The answers in order, as many together as go in one frame."""
     group: list[Answer] = []
     nbytes = 0
     for answer in answers:
         more = _nbytes(answer)
-        if group and nbytes + more > FRAGMENT_BYTES:
+        if group and nbytes + more > GROUP_BYTES:
             yield group
             group, nbytes = [], 0
         group.append(answer)

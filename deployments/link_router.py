@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable
 from typing import Protocol
 
-from deployments.stream import StreamEnd
+from deployments.stream import GROUP_BYTES, StreamEnd
 from router.protocol.fragments import MessageTooLarge
 from router.protocol.framing import LinkError
 from router.protocol.handshake import NONCE_BYTES, ClientHandshake
@@ -147,7 +147,7 @@ class RouterEnd(StreamEnd):
                 continue
             if out.nbytes <= FRAGMENT_BYTES:
                 nbytes += out.nbytes
-                if nbytes > FRAGMENT_BYTES and small:
+                if nbytes > GROUP_BYTES and small:
                     self._send(small)
                     small, nbytes = [], out.nbytes
                     if self._paused:

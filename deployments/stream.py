@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from router.protocol.fragments import FragmentQueue, Fragments
+from router.protocol.fragments import FRAGMENT_HEAD_BYTES, FragmentQueue, Fragments
 from router.protocol.framing import FrameReader, LinkError, frame
 from router.protocol.handshake import ClientHandshake, HandshakeError, ServerHandshake
-from router.protocol.link import Message, Ping, Pong
+from router.protocol.link import FRAGMENT_BYTES, WINDOW_BYTES, Message, Ping, Pong, Taken
 
 HANDSHAKE_TIMEOUT_S = 2.0
 PING_PERIOD_S = 0.5
@@ -21,6 +21,10 @@ PING_TIMEOUT_S = 3.0
 MAX_MESSAGE_BYTES = 96 * 1024 * 1024
 MAX_OPEN_FRAGMENTS = 64
 """Large messages on their way at the same time, each way."""
+GROUP_BYTES = FRAGMENT_BYTES // 2
+"""Tensor bytes of small items or answers that leave in one frame; the rest of it is for what surrounds them."""
+TAKEN_BYTES = WINDOW_BYTES // 4
+"""Fragments read before the peer is told, while more of them come."""
 SCRATCH_BYTES = 16 * 1024
 """Read at once while a large message comes and the next bytes are not known to be its own."""
 
@@ -34,6 +38,8 @@ class StreamEnd(asyncio.Protocol):
         self._reader = FrameReader(MAX_MESSAGE_BYTES, MAX_OPEN_FRAGMENTS)
         self._transport: asyncio.Transport | None = None
         self._large = FragmentQueue(MAX_OPEN_FRAGMENTS)
+        self._in_flight_bytes = 0
+        """Of fragments, written and not yet known to be read."""
         self._turn_due = False
         self._paused = False
         self._reads_straight = False
@@ -55,9 +61,6 @@ class StreamEnd(asyncio.Protocol):
     def on_writable(self) -> None:
         """The peer reads again. What is not written before this returns comes after the next piece of what is large."""
 
-    def on_large_sent(self) -> None:
-        """No large message waits any more."""
-
     # asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the handshake and its timer."""
@@ -77,8 +80,8 @@ class StreamEnd(asyncio.Protocol):
             self._take(self._reader.feed(data))
         except (HandshakeError, LinkError) as error:
             self.close(str(error))
-        if self._reader.gathering is not self._reads_straight:
-            self._choose_reading()
+        if self._reader.taken_bytes or self._reads_straight:
+            self._after_fragments()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the listener, once."""
@@ -99,8 +102,7 @@ class StreamEnd(asyncio.Protocol):
         """
         self._paused = False
         self.on_writable()
-        if self._large:
-            self._write_piece()
+        self._write_piece()
 
     # for subclasses and owners
     @property
@@ -116,6 +118,7 @@ class StreamEnd(asyncio.Protocol):
         if len(frames) == 1:
             self._transport.write(frames[0])
         else:
+            self._in_flight_bytes += sum(map(len, frames)) - len(frames) * FRAGMENT_HEAD_BYTES
             self._transport.writelines(frames)
 
     def send_large(self, message: Message, key: int) -> None:
@@ -126,8 +129,7 @@ class StreamEnd(asyncio.Protocol):
         """
         if self.is_open:
             self._large.add(Fragments(message, MAX_MESSAGE_BYTES, key))
-            if not (self._paused or self._turn_due):
-                self._write_piece()
+            self._write_turn()
 
     def drop(self, key: int) -> bool:
         """Take back a large message. True: the peer will never have all of it; False: it has left, or there is none."""
@@ -173,31 +175,49 @@ class StreamEnd(asyncio.Protocol):
             if isinstance(message, Ping):
                 if not self._paused:  # what fills the buffer is a sign of life too, and pings must not add to it
                     self.send(Pong(message.nonce))
+            elif isinstance(message, Taken):
+                self._taken(message.nbytes)
             elif not isinstance(message, Pong):  # that it came was the sign of life
                 self.on_message(message)
 
+    def _taken(self, nbytes: int) -> None:
+        self._in_flight_bytes -= nbytes
+        if nbytes <= 0 or self._in_flight_bytes < 0:
+            raise LinkError(f"{nbytes} bytes are said to be read that were not sent")
+        self._write_turn()
+
     def _write_turn(self) -> None:
-        self._turn_due = False
-        if self._large and not self._paused:
+        """A piece, unless the next one has its time already or the transport has enough."""
+        if not (self._paused or self._turn_due):
             self._write_piece()
+
+    def _write_due(self) -> None:
+        self._turn_due = False
+        self._write_turn()
 
     def _write_piece(self) -> None:
         """One piece; the next in the next loop turn, so that small frames pass between, or once there is room."""
-        if self._transport is None:
+        if not self._large or self._in_flight_bytes >= WINDOW_BYTES or self._transport is None:
             return
+        before = self._large.nbytes
         self._transport.writelines(self._large.next())
-        if not self._large:
-            self.on_large_sent()
-        elif not (self._paused or self._turn_due):
+        self._in_flight_bytes += before - self._large.nbytes
+        if self._large and not (self._paused or self._turn_due):
             self._turn_due = True
-            self._loop.call_soon(self._write_turn)
+            self._loop.call_soon(self._write_due)
 
     # while a large message comes
-    def _choose_reading(self) -> None:
-        """Read to where a large message's bytes belong while one comes; small ones alone are read faster without."""
-        if self.is_open and self._transport is not None:
-            self._reads_straight = self._reader.gathering
-            self._transport.set_protocol(_Straight(self) if self._reads_straight else self)
+    def _after_fragments(self) -> None:
+        """Let more of them come, straight to where they belong; small messages alone are read faster without."""
+        reader = self._reader
+        gathering = reader.gathering
+        if reader.taken_bytes >= TAKEN_BYTES or not gathering:
+            taken, reader.taken_bytes = reader.taken_bytes, 0
+            if taken:
+                self.send(Taken(taken))
+        if gathering is not self._reads_straight and self.is_open and self._transport is not None:
+            self._reads_straight = gathering
+            self._transport.set_protocol(_Straight(self) if gathering else self)
 
     def space(self) -> memoryview | None:
         """Where the next bytes belong, if that is known."""
@@ -210,8 +230,7 @@ class StreamEnd(asyncio.Protocol):
             self._take(self._reader.wrote(nbytes))
         except LinkError as error:
             self.close(str(error))
-        if not self._reader.gathering:
-            self._choose_reading()
+        self._after_fragments()
 
 
 class _Straight(asyncio.BufferedProtocol):

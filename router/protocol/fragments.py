@@ -22,6 +22,7 @@ HEAD = struct.Struct("<IB")
 """Of every frame: length of the body, kind."""
 PIECE = struct.Struct("<IBI")
 """Begins the body of a fragment: message id, kind and size of the whole message."""
+FRAGMENT_HEAD_BYTES = HEAD.size + PIECE.size
 
 _message_ids = itertools.count()
 

@@ -11,15 +11,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from router.protocol.fragments import ABANDONED, FRAGMENT, HEAD, PIECE, Fragments
+from router.protocol.fragments import ABANDONED, FRAGMENT, FRAGMENT_HEAD_BYTES, HEAD, PIECE, Fragments
 from router.protocol.link import FRAGMENT_BYTES, KINDS, Message
 from router.protocol.scatter import encode
 
-RESERVE_FACTOR = 32
-"""Memory is reserved for at most this many times what has arrived of a message."""
+EARNED_BYTES = 4 * FRAGMENT_BYTES
+"""Once so much of a message has come, room for all of it is reserved; until then for so much. What is reserved and not
+written to is address space and no memory, so that a size which is only claimed costs nothing."""
 
-_WHOLE = 0
-_PIECE_HEAD_BYTES = HEAD.size + PIECE.size
 _DECODERS: dict[int, msgspec.msgpack.Decoder[Any]] = {tag: msgspec.msgpack.Decoder(kind) for kind, tag in KINDS.items()}
 
 
@@ -54,10 +53,10 @@ class _Incoming:
         self._room = np.empty(0, np.uint8)
 
     def space(self, nbytes: int) -> memoryview:
-        """Where the next `nbytes` of it go. Reserved in steps, so that a size which is only claimed costs little."""
+        """Where the next `nbytes` of it go."""
         start, end = self.arrived, self.arrived + nbytes
         if end > len(self._room):
-            room = np.empty(min(self.size, end * RESERVE_FACTOR), np.uint8)
+            room = np.empty(self.size if end > EARNED_BYTES else min(self.size, EARNED_BYTES), np.uint8)
             room[:start] = self._room[:start]
             self._room = room
         self.arrived = end
@@ -73,8 +72,8 @@ class FrameReader:
 
     Bytes are fed; while fragments come (`gathering`), most may be read straight to where they belong instead (`space`).
     Tensor data are read-only views: of the bytes fed where a frame lies whole in them, else of a buffer that nobody
-    writes to again. Undecoded, it holds at most `max_open_fragments` messages of `max_message_bytes` and one frame. Of
-    memory it touches what has arrived, and reserves RESERVE_FACTOR times that.
+    writes to again. Undecoded, it holds at most `max_open_fragments` messages of `max_message_bytes` and one frame, and
+    touches no more memory than has arrived.
     """
 
     def __init__(self, max_message_bytes: int, max_open_fragments: int) -> None:
@@ -92,6 +91,8 @@ class FrameReader:
         self._space: memoryview | None = None
         """Where the rest of that piece goes; None: the current frame is no piece."""
         self._broken = False
+        self.taken_bytes = 0
+        """Bytes of fragments since the owner set this to 0: what he is to tell the peer."""
 
     @property
     def gathering(self) -> bool:
@@ -154,8 +155,8 @@ class FrameReader:
             self._check_whole(size, kind)
             self._body, self._missing, self._kind = bytearray(), size, kind
         else:
-            at = _top_up(head, view, at, _PIECE_HEAD_BYTES)
-            if len(head) < _PIECE_HEAD_BYTES:
+            at = _top_up(head, view, at, FRAGMENT_HEAD_BYTES)
+            if len(head) < FRAGMENT_HEAD_BYTES:
                 return at
             self._begin_piece(size - PIECE.size, *PIECE.unpack_from(head, HEAD.size))
         self._head = bytearray()
@@ -187,6 +188,7 @@ class FrameReader:
             message = self._open[message_id] = _Incoming(kind, size)
         if (kind, size) != (message.kind, message.size) or message.arrived + nbytes > size:
             raise LinkError(f"a fragment of {nbytes} bytes that does not fit the ones before it")
+        self.taken_bytes += nbytes
         self._space, self._missing, self._piece = message.space(nbytes), nbytes, message_id
 
     def _fill(self, view: memoryview, at: int, messages: list[Message]) -> int:
