@@ -1,6 +1,7 @@
 """Carries items from this router to the replicas of every pool and brings each answer back, exactly once.
 
-Owns the streams, the pools' queues and the open entries. Which pool to use is decided elsewhere.
+Owns the connections and who is at their other end. What is open at one pool is pool_links.py's; which pool to use is
+decided elsewhere.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 
 from deployments.link_router import RouterEnd
+from deployments.pool_links import LinkTicket, PoolLinks, give, lost
 from deployments.stream import PING_PERIOD_S
 from router.protocol.link import PROTOCOL_VERSION, Answer, Item, Load, Welcome
 from router.service.ports import OnAnswer
@@ -22,85 +24,6 @@ CONNECT_TIMEOUT_S = 2.0
 RECONNECT_DELAY_S = 0.1
 RECONNECT_DELAY_MAX_S = 2.0
 READY_POLL_S = 0.01
-
-
-def lost(entry: Entry, detail: str, *, dispatched: bool) -> Answer:
-    """The answer of an item whose replica is gone."""
-    return Answer(entry.item.id, "backend_lost", detail, dispatched, 0, 0, 0, 0, [])
-
-
-class PoolLinks:
-    """One pool: its queue, its streams by replica id, and the entries sent and not yet answered."""
-
-    def __init__(self, name: str, queue: PoolQueue, clock: Callable[[], float]) -> None:
-        self.name = name
-        self.clock = clock
-        self.queue = queue
-        self.streams: dict[str, RouterEnd] = {}
-        self.draining: set[str] = set()
-        self.open: dict[int, Entry] = {}
-        self.wanted: dict[str, tuple[str, int]] = {}
-        self.told = False
-        """Whether membership has said which replicas there are."""
-        self.connecting: set[str] = set()
-
-    def send(self, entry: Entry) -> None:
-        """Hand an entry that has a replica to its stream."""
-        self.open[entry.key] = entry
-        self.streams[entry.replica].submit(entry)
-
-    def finish(self, entry: Entry, answer: Answer) -> None:
-        """Free the entry's credit, send what may go now, and hand the answer to its owner if he still wants it."""
-        self.release(entry)
-        owner, entry.owner = entry.owner, None
-        if owner is not None:
-            owner(answer)  # type: ignore[operator]
-
-    def release(self, entry: Entry) -> None:
-        """Free the entry's credit and send what may go now."""
-        for ready in self.queue.finished(entry):
-            self.send_late(ready)
-
-    def send_late(self, entry: Entry) -> None:
-        """Send an entry that had to wait for credit."""
-        entry.waited_s = self.clock() - entry.offered_s
-        self.send(entry)
-
-    @property
-    def usable(self) -> bool:
-        """Whether some replica takes new work."""
-        return len(self.streams) > len(self.draining)
-
-
-class LinkTicket:
-    """One accepted send; see router/service/ports.py."""
-
-    __slots__ = ("_entry", "_pool")
-
-    def __init__(self, pool: PoolLinks, entry: Entry) -> None:
-        self._pool = pool
-        self._entry = entry
-
-    @property
-    def replica(self) -> str:
-        """See ports.Ticket.replica."""
-        return self._entry.replica
-
-    @property
-    def waited_s(self) -> float:
-        """See ports.Ticket.waited_s."""
-        return self._entry.waited_s
-
-    def cancel(self) -> None:
-        """Withdraw it where it waits, or tell the replica; the credit comes back with the replica's own answer."""
-        entry = self._entry
-        if entry.ended:
-            return
-        entry.owner = None
-        pool = self._pool
-        if not pool.queue.withdraw(entry) and (stream := pool.streams.get(entry.replica)) and stream.cancel(entry):
-            del pool.open[entry.key]
-            pool.release(entry)
 
 
 class FleetLinks:
@@ -233,7 +156,14 @@ class FleetLinks:
             entry = links.open.pop(answer.id, None)
             if entry is not None:
                 links.finish(entry, answer)
-        self._close_if_drained(stream, links, replica)
+        links.close_if_drained(replica)
+
+    def on_unsent(self, stream: RouterEnd, answer: Answer) -> None:
+        """An item that no stream can carry: it ends, the stream goes on."""
+        links, replica = self._homes.get(stream, (None, ""))
+        if links is not None and (entry := links.open.pop(answer.id, None)) is not None:
+            links.finish(entry, answer)
+            links.close_if_drained(replica)
 
     def on_drain(self, stream: RouterEnd) -> None:
         """The replica is leaving: nothing new goes there; what waits and has no other replica goes back."""
@@ -246,12 +176,7 @@ class FleetLinks:
         self._fleet.replica_draining(links.name, replica)
         log.info("pool %s replica %s is draining", links.name, replica)
         self._return_waiting(links, "the pool's last replica is draining")
-        self._close_if_drained(stream, links, replica)
-
-    def _close_if_drained(self, stream: RouterEnd, links: PoolLinks, replica: str) -> None:
-        """The replica waits for this: only the end that has every answer knows that it has."""
-        if replica in links.draining and all(entry.replica != replica for entry in links.open.values()):
-            stream.close("drained")
+        links.close_if_drained(replica)
 
     def on_lost(self, stream: RouterEnd, why: str) -> None:
         """The stream closed: every entry on it ends with a loss that may be tried elsewhere; reconnect if wanted."""
@@ -275,9 +200,7 @@ class FleetLinks:
         if links.usable:
             return
         for entry in links.queue.withdraw_all():
-            owner, entry.owner = entry.owner, None
-            if owner is not None:
-                owner(lost(entry, detail, dispatched=False))  # type: ignore[operator]
+            give(entry, lost(entry, detail, dispatched=False))
 
     async def _ping_forever(self) -> None:
         while True:

@@ -70,7 +70,7 @@ class Servicer:
             "ServerMetadata": (pb.ServerMetadataRequest, self.server_metadata),
             "ModelMetadata": (pb.ModelMetadataRequest, self.model_metadata),
             "ModelConfig": (pb.ModelConfigRequest, self.model_config),
-            "ModelStatistics": (pb.ModelStatisticsRequest, self.statistics),
+            "ModelStatistics": (pb.ModelStatisticsRequest, self.model_statistics),
             "RepositoryIndex": (pb.RepositoryIndexRequest, self.repository_index),
         }
         return {

@@ -1,80 +1,103 @@
 """Messages to frames and back, sans-IO: `u32 little-endian length of the body | u8 kind | body`.
 
-Kind is the tag of a message of link.py, whose body is one msgpack array, or FRAGMENT, whose body is
-`u32 message id | u8 end | bytes`: a piece of a longer body. `end` is 0 while more follows, then the message's kind.
-Owns what may be on the wire and its bounds. Never opens a socket, never acts on a message.
+Kind is the tag of a message of link.py, whose body is one msgpack array, or FRAGMENT, whose body is a piece of a longer
+one (fragments.py). Owns what may be on the wire and its bounds. Never opens a socket, never acts on a message.
 """
 
 from __future__ import annotations
 
-import itertools
-import struct
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
+import numpy as np
 
-from router.protocol.link import FRAGMENT_BYTES, Message
+from router.protocol.fragments import ABANDONED, FRAGMENT, FRAGMENT_HEAD_BYTES, HEAD, PIECE, Fragments
+from router.protocol.link import FRAGMENT_BYTES, KINDS, Message
+from router.protocol.scatter import encode
 
-FRAGMENT = 255
-_MORE = 0
+EARNED_BYTES = 4 * FRAGMENT_BYTES
+"""Once so much of a message has come, room for all of it is reserved; until then for so much. What is reserved and not
+written to is address space and no memory, so that a size which is only claimed costs nothing."""
 
-_FRAME = struct.Struct("<IB")
-_PIECE = struct.Struct("<IB")
-_FRAGMENT_HEAD_BYTES = _FRAME.size + _PIECE.size
-
-_KINDS: dict[type, int] = {kind: kind.__struct_config__.tag for kind in get_args(Message)}
-_DECODERS: dict[int, msgspec.msgpack.Decoder[Any]] = {
-    tag: msgspec.msgpack.Decoder(kind) for kind, tag in _KINDS.items()
-}
-_message_ids = itertools.count()
-_encode = msgspec.msgpack.Encoder().encode
+_DECODERS: dict[int, msgspec.msgpack.Decoder[Any]] = {tag: msgspec.msgpack.Decoder(kind) for kind, tag in KINDS.items()}
 
 
 class LinkError(Exception):
     """The peer broke the protocol. Nothing more can be read from this connection: it must be closed."""
 
 
-def frame(message: Message, message_id: int | None = None) -> list[bytes]:
+def frame(message: Message) -> list[bytes]:
     """The message as whole frames, to be sent in order; frames of other messages may go between them.
 
-    One frame up to FRAGMENT_BYTES of body; beyond, fragments that carry `message_id` (u32), by default one that this
-    process has not used for its last 2**32 long messages, so that fragments of several messages may mix.
+    One frame up to FRAGMENT_BYTES of body, fragments beyond. Copies: large tensors are for Fragments.
     """
-    body = _encode(message)
-    kind = _KINDS[type(message)]
+    body = encode(message)
     size = len(body)
     if size <= FRAGMENT_BYTES:
-        return [_FRAME.pack(size, kind) + body]
-    if message_id is None:
-        message_id = next(_message_ids) & 0xFFFF_FFFF
-    frames, view = [], memoryview(body)
-    for at in range(0, size, FRAGMENT_BYTES):
-        piece = view[at : at + FRAGMENT_BYTES]
-        end = kind if at + FRAGMENT_BYTES >= size else _MORE
-        head = _FRAME.pack(_PIECE.size + len(piece), FRAGMENT) + _PIECE.pack(message_id, end)
-        frames.append(b"".join((head, piece)))
+        return [HEAD.pack(size, KINDS[type(message)]) + body]
+    fragments, frames = Fragments(message, size), []
+    while fragments.left_bytes:
+        frames.append(b"".join(fragments.next()))
     return frames
+
+
+class _Incoming:
+    """A message of which some fragments have come."""
+
+    __slots__ = ("_room", "arrived", "kind", "size")
+
+    def __init__(self, kind: int, size: int) -> None:
+        self.kind = kind
+        self.size = size
+        self.arrived = 0
+        self._room = np.empty(0, np.uint8)
+
+    def space(self, nbytes: int) -> memoryview:
+        """Where the next `nbytes` of it go."""
+        start, end = self.arrived, self.arrived + nbytes
+        if end > len(self._room):
+            room = np.empty(self.size if end > EARNED_BYTES else min(self.size, EARNED_BYTES), np.uint8)
+            room[:start] = self._room[:start]
+            self._room = room
+        self.arrived = end
+        return self._room.data[start:end]
+
+    def message(self) -> Message:
+        """What it is, once all of it has arrived. Raises LinkError."""
+        return _decode(self.kind, self._room.data.toreadonly())
 
 
 class FrameReader:
     """Bytes of one direction of a stream to messages.
 
+    Bytes are fed; while fragments come (`gathering`), most may be read straight to where they belong instead (`space`).
     Tensor data are read-only views: of the bytes fed where a frame lies whole in them, else of a buffer that nobody
     writes to again. Undecoded, it holds at most `max_open_fragments` messages of `max_message_bytes` and one frame, and
-    never reserves more than has arrived.
+    touches no more memory than has arrived.
     """
 
     def __init__(self, max_message_bytes: int, max_open_fragments: int) -> None:
         self._max_message_bytes = max_message_bytes
         self._max_open_fragments = max_open_fragments
-        self._open: dict[int, bytearray] = {}
+        self._open: dict[int, _Incoming] = {}
         self._head = bytearray()
-        self._body = bytearray()
-        """Where the rest of the current frame goes: a buffer of its own, or that of the message it is a piece of."""
         self._missing = 0
-        self._kind = _MORE
-        """Kind of the message that is complete once nothing is missing."""
+        """Bytes of the current frame's body that are still to come."""
+        self._kind = 0
+        self._body = bytearray()
+        """The current frame's body, where it is a whole message of `_kind`."""
+        self._piece = 0
+        """Id of the message that the current frame is a piece of."""
+        self._space: memoryview | None = None
+        """Where the rest of that piece goes; None: the current frame is no piece."""
         self._broken = False
+        self.taken_bytes = 0
+        """Bytes of fragments since the owner set this to 0: what he is to tell the peer."""
+
+    @property
+    def gathering(self) -> bool:
+        """Whether a message is here in part."""
+        return bool(self._open)
 
     def feed(self, data: bytes) -> list[Message]:
         """Every message that these bytes complete, in order. `data` must not change afterwards.
@@ -89,36 +112,53 @@ class FrameReader:
             while at < end:
                 at = self._fill(view, at, messages) if self._missing else self._begin(view, at, messages)
         except LinkError:
-            self._broken = True
-            self._open.clear()
-            self._head, self._body = bytearray(), bytearray()
+            self._break()
             raise
         return messages
+
+    def space(self) -> memoryview | None:
+        """Where the next bytes of the stream belong, if they may be written there at once; None: feed them."""
+        return self._space
+
+    def wrote(self, nbytes: int) -> list[Message]:
+        """So many bytes were written to the beginning of `space`. Returns and raises as feed() does."""
+        messages: list[Message] = []
+        try:
+            self._advance(nbytes, messages)
+        except LinkError:
+            self._break()
+            raise
+        return messages
+
+    def _break(self) -> None:
+        self._broken = True
+        self._open.clear()
+        self._head, self._body, self._space = bytearray(), bytearray(), None
 
     def _begin(self, view: memoryview, at: int, messages: list[Message]) -> int:
         """Read a frame's head, and its body where all of it is here. Returns how far it read."""
         head, end = self._head, len(view)
-        body_at = at + _FRAME.size
+        body_at = at + HEAD.size
         if not head and body_at <= end:
-            size, kind = _FRAME.unpack_from(view, at)
+            size, kind = HEAD.unpack_from(view, at)
             if kind != FRAGMENT:
                 self._check_whole(size, kind)
                 stop: int = body_at + size
                 if stop <= end:
                     messages.append(_decode(kind, view[body_at:stop]))
                     return stop
-        at = _top_up(head, view, at, _FRAME.size)
-        if len(head) < _FRAME.size:
+        at = _top_up(head, view, at, HEAD.size)
+        if len(head) < HEAD.size:
             return at
-        size, kind = _FRAME.unpack_from(head)
+        size, kind = HEAD.unpack_from(head)
         if kind != FRAGMENT:
             self._check_whole(size, kind)
             self._body, self._missing, self._kind = bytearray(), size, kind
         else:
-            at = _top_up(head, view, at, _FRAGMENT_HEAD_BYTES)
-            if len(head) < _FRAGMENT_HEAD_BYTES:
+            at = _top_up(head, view, at, FRAGMENT_HEAD_BYTES)
+            if len(head) < FRAGMENT_HEAD_BYTES:
                 return at
-            self._begin_piece(size, *_PIECE.unpack_from(head, _FRAME.size))
+            self._begin_piece(size - PIECE.size, *PIECE.unpack_from(head, HEAD.size))
         self._head = bytearray()
         return at
 
@@ -128,32 +168,50 @@ class FrameReader:
         if not 0 < size <= min(FRAGMENT_BYTES, self._max_message_bytes):
             raise LinkError(f"a whole frame of {size} bytes")
 
-    def _begin_piece(self, size: int, message_id: int, end: int) -> None:
-        if end != _MORE and end not in _DECODERS:
-            raise LinkError(f"unknown kind {end} of a fragmented message")
-        size -= _PIECE.size
-        if not 0 < size <= FRAGMENT_BYTES:
-            raise LinkError(f"a fragment of {size} bytes")
-        body = self._open.get(message_id)
-        if body is None:
+    def _begin_piece(self, nbytes: int, message_id: int, kind: int, size: int) -> None:
+        """A fragment of `nbytes`, of a message that is to have `size`."""
+        message = self._open.get(message_id)
+        if kind == ABANDONED:
+            if message is None or nbytes or size:
+                raise LinkError("a message is given up that was not begun")
+            del self._open[message_id]
+            return
+        if kind not in _DECODERS:
+            raise LinkError(f"unknown kind {kind} of a fragmented message")
+        if not 0 < nbytes <= FRAGMENT_BYTES:
+            raise LinkError(f"a fragment of {nbytes} bytes")
+        if message is None:
+            if size > self._max_message_bytes:
+                raise LinkError(f"a message of {size} bytes, more than {self._max_message_bytes}")
             if len(self._open) >= self._max_open_fragments:
                 raise LinkError(f"more than {self._max_open_fragments} messages in fragments at once")
-            body = self._open[message_id] = bytearray()
-        if len(body) + size > self._max_message_bytes:
-            raise LinkError(f"a message of more than {self._max_message_bytes} bytes")
-        if end != _MORE:
-            del self._open[message_id]
-        self._body, self._missing, self._kind = body, size, end
+            message = self._open[message_id] = _Incoming(kind, size)
+        if (kind, size) != (message.kind, message.size) or message.arrived + nbytes > size:
+            raise LinkError(f"a fragment of {nbytes} bytes that does not fit the ones before it")
+        self.taken_bytes += nbytes
+        self._space, self._missing, self._piece = message.space(nbytes), nbytes, message_id
 
     def _fill(self, view: memoryview, at: int, messages: list[Message]) -> int:
         """Move what is here of the current frame's body to its buffer. Returns how far it read."""
         stop = min(len(view), at + self._missing)
-        self._body += view[at:stop]
-        self._missing -= stop - at
-        if not self._missing and self._kind != _MORE:
+        if self._space is None:
+            self._body += view[at:stop]
+        else:
+            self._space[: stop - at] = view[at:stop]
+        self._advance(stop - at, messages)
+        return stop
+
+    def _advance(self, nbytes: int, messages: list[Message]) -> None:
+        """So much more of the current frame's body is where it belongs."""
+        self._missing -= nbytes
+        if self._space is not None:
+            self._space = self._space[nbytes:] if self._missing else None
+            if not self._missing and (message := self._open[self._piece]).arrived == message.size:
+                del self._open[self._piece]
+                messages.append(message.message())
+        elif not self._missing:
             body, self._body = self._body, bytearray()
             messages.append(_decode(self._kind, memoryview(body).toreadonly()))
-        return stop
 
 
 def _decode(kind: int, body: memoryview) -> Message:

@@ -2,15 +2,20 @@
 
 Before anything else both ends prove a shared key (handshake.py). Then every frame is
 `u32 little-endian length | u8 kind | body`; a body is one msgpack array. Nothing is unpickled.
-A message over FRAGMENT_BYTES travels as FRAGMENT frames between other frames (framing.py).
+A message over FRAGMENT_BYTES travels as FRAGMENT frames between other frames (fragments.py).
 """
 
 from __future__ import annotations
+
+from typing import get_args
 
 import msgspec
 
 PROTOCOL_VERSION = 1
 FRAGMENT_BYTES = 256 * 1024
+WINDOW_BYTES = 4 * FRAGMENT_BYTES
+"""Bytes of fragments on their way at the same time, each way of a stream. A small frame waits behind so much at most,
+and no peer reads more at once; a large message takes a round trip for each so many bytes at least."""
 
 
 class Tensor(msgspec.Struct, array_like=True, gc=False):
@@ -137,4 +142,13 @@ class Pong(msgspec.Struct, tag=7, array_like=True):
     nonce: int
 
 
-Message = Welcome | Submit | Cancel | Answers | Drain | Ping | Pong
+class Taken(msgspec.Struct, tag=8, array_like=True):
+    """Either way: so many more bytes of fragments were read. At most WINDOW_BYTES are sent ahead of this."""
+
+    nbytes: int
+
+
+Message = Welcome | Submit | Cancel | Answers | Drain | Ping | Pong | Taken
+
+KINDS: dict[type, int] = {kind: kind.__struct_config__.tag for kind in get_args(Message)}
+"""The number of each kind of message on the wire."""

@@ -13,6 +13,7 @@ import pytest
 
 from models.tensors import DTYPES, to_wire
 from router.protocol.codec import InferParameters, ParsedInfer, ParseLimits
+from router.protocol.fragments import Fragments
 from router.protocol.framing import FrameReader, frame
 from router.protocol.handshake import ClientHandshake, ServerHandshake
 from router.protocol.link import (
@@ -27,6 +28,7 @@ from router.protocol.link import (
     Ping,
     Pong,
     Submit,
+    Taken,
     Tensor,
     Welcome,
 )
@@ -84,6 +86,7 @@ MESSAGES = {
     "drain": Drain(),
     "ping": Ping(1),
     "pong": Pong(1),
+    "taken": Taken(1 << 18),
 }  # fmt: skip
 
 
@@ -152,12 +155,15 @@ def test_frames_are_written_and_read_as_they_always_were(name):
 
 
 def test_fragments_are_written_as_they_always_were():
-    """The heads of both fragments of a message that just does not fit one frame."""
+    """Both fragments of a message that just does not fit one frame, and how it is given up between them."""
     golden = hex_lines("frames.hex")
     data = memoryview(bytes(FRAGMENT_BYTES))
-    first, last = frame(Submit([Item(1, "m", "1", 1, 0, "t", "p", "r", 1, [], [Tensor("x", "UINT8", [1], data)])]), 258)
+    message = Submit([Item(1, "m", "1", 1, 0, "t", "p", "r", 1, [], [Tensor("x", "UINT8", [1], data)])])
+    sent = Fragments(message, 1 << 20, message_id=258)
+    first, given_up, last = b"".join(sent.next()), sent.abandon(), b"".join(sent.next())
     assert first[: len(golden["first_fragment_head"])] == golden["first_fragment_head"]
     assert last == golden["last_fragment"]
+    assert given_up == golden["abandoned"]
 
 
 def test_the_handshake_speaks_as_it_always_did():

@@ -15,8 +15,9 @@ import msgspec
 import numpy as np
 
 from deployments.backends.onnx import OnnxBackend
-from deployments.dispatch import FleetLinks, LinkTicket
+from deployments.dispatch import FleetLinks
 from deployments.lane import Lane
+from deployments.pool_links import LinkTicket
 from deployments.replica_server import ReplicaIdentity, ReplicaServer
 from models.replica import ReplicaCore
 from models.repository import load_store

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import struct
 
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.protocol.framing import FRAGMENT, FrameReader, LinkError, frame
+from router.protocol.fragments import FRAGMENT, FragmentQueue, Fragments
+from router.protocol.framing import FrameReader, LinkError, frame
 from router.protocol.link import (
     FRAGMENT_BYTES,
     Answer,
@@ -22,25 +24,32 @@ from router.protocol.link import (
     Ping,
     Pong,
     Submit,
+    Taken,
     Tensor,
     Welcome,
 )
+from router.protocol.scatter import COPIED_BYTES, scattered
 
 MAX_BYTES = 16 * FRAGMENT_BYTES
 
 words = st.text(max_size=8)
 counts = st.integers(0, 2**40)
-sizes = st.one_of(st.integers(0, 300), st.sampled_from([FRAGMENT_BYTES - 40, FRAGMENT_BYTES, 2 * FRAGMENT_BYTES + 7]))
+sizes = st.one_of(
+    st.integers(0, 300),
+    st.sampled_from(
+        [COPIED_BYTES, COPIED_BYTES + 1, 65535, 65536, FRAGMENT_BYTES - 40, FRAGMENT_BYTES, 2 * FRAGMENT_BYTES + 7]
+    ),
+)
 tensors = st.builds(
     lambda name, size, fill: Tensor(name, "UINT8", [size], memoryview(bytes([fill]) * size)),
     words, sizes, st.integers(0, 255),
 )  # fmt: skip
 items = st.builds(
     Item, counts, words, words, counts, st.integers(0, 2), words, words, words, counts, st.lists(words, max_size=2),
-    st.lists(tensors, max_size=1),
+    st.lists(tensors, max_size=2),
 )  # fmt: skip
 answers = st.builds(
-    Answer, counts, words, words, st.booleans(), counts, counts, counts, counts, st.lists(tensors, max_size=1)
+    Answer, counts, words, words, st.booleans(), counts, counts, counts, counts, st.lists(tensors, max_size=2), words
 )
 loads = st.builds(Load, st.dictionaries(words, counts, max_size=2), st.booleans(), counts)
 curves = st.lists(st.tuples(counts, st.floats(allow_nan=False)), max_size=3)
@@ -53,6 +62,7 @@ messages = st.one_of(
     st.just(Drain()),
     st.builds(Ping, counts),
     st.builds(Pong, counts),
+    st.builds(Taken, counts),
 )
 
 
@@ -90,13 +100,63 @@ def test_frames_of_different_messages_mix_in_any_order(sent, data):
     assert sorted(map(plain, got)) == sorted(map(plain, sent))
 
 
+@settings(max_examples=150, deadline=None)
+@given(messages)
+def test_scattered_parts_are_what_msgspec_would_have_written(message):
+    """To the byte; and whatever is large in it is not copied."""
+    parts = scattered(message)
+    assert b"".join(parts) == msgspec.msgpack.encode(message)
+    large = [tensor.data for tensor in tensors_of(message) if tensor.data.nbytes > COPIED_BYTES]
+    assert [part.obj for part in parts if isinstance(part, memoryview)] == [data.obj for data in large]
+
+
+def tensors_of(message) -> list[Tensor]:
+    """Every tensor in it."""
+    carriers = getattr(message, "items", getattr(message, "answers", []))
+    return [tensor for carrier in carriers for tensor in carrier.tensors]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5 * FRAGMENT_BYTES)), max_size=6),
+    st.integers(1, 3),
+    st.data(),
+)
+def test_large_messages_come_whole_or_not_at_all(added, max_open, data):
+    """In any order of adding, writing and dropping, with as many on their way as the peer takes and no more."""
+    queue, stream = FragmentQueue(max_open), FrameReader(MAX_BYTES, max_open)
+    waiting = [Submit([Item(n, "m", "", 0, p, "", "", "", 1, [], [Tensor("x", "U", [], memoryview(bytes(size)))])])
+               for n, (p, size) in enumerate(added)]  # fmt: skip
+    wanted = {message.items[0].id: plain(message) for message in waiting}
+    here, got = set(), {}
+    while queue or waiting:
+        act = data.draw(st.sampled_from(["add", "write", "write", "write", "drop"]))
+        if act == "add" and waiting:
+            message = waiting.pop()
+            queue.add(Fragments(message, MAX_BYTES, message.items[0].id))
+            here.add(message.items[0].id)
+        elif act == "write" and queue:
+            for message in stream.feed(b"".join(queue.next())):
+                got[message.items[0].id] = plain(message)
+        elif act == "drop" and here:
+            key = data.draw(st.sampled_from(sorted(here)))
+            farewell = queue.drop(key)
+            assert (farewell is None) == (key in got or key not in wanted)
+            if farewell is not None:
+                stream.feed(farewell)
+                del wanted[key]
+    assert got == wanted
+    assert queue.nbytes == 0
+    assert not stream.gathering
+
+
 def survive(data: bytes, cuts: list[int]) -> None:
     """Feed any bytes; only LinkError may come of it, and no more is held than the bounds allow."""
     stream = FrameReader(10_000, 2)
     with contextlib.suppress(LinkError):
         for piece in pieces_of(data, cuts):
             stream.feed(piece)
-            held = sum(map(len, stream._open.values())) + len(stream._body) + len(stream._head)
+            held = sum(message.arrived for message in stream._open.values()) + len(stream._body) + len(stream._head)
             assert held <= 3 * 10_000 + 10
 
 
@@ -120,19 +180,23 @@ def test_any_body_under_a_true_head_is_survived(kind, body, cuts):
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(0, 3), st.sampled_from([0, 0, 0, 2, 6, 99]), st.binary(min_size=1, max_size=50)),
+        st.tuples(
+            st.integers(0, 3),
+            st.sampled_from([2, 2, 2, 6, 0, 99]),
+            st.sampled_from([50, 3000, 20_000]),
+            st.binary(max_size=50),
+        ),
         max_size=8,
     ),
     st.integers(1, 400),
     cuts,
 )
 def test_any_order_of_fragments_is_survived(parts, times, cuts):
-    """Unfinished, mixed, endless: bounded and named."""
+    """Unfinished, mixed, given up, endless: bounded and named."""
     data = b"".join(
-        (5 + len(piece * times)).to_bytes(4, "little") + bytes([FRAGMENT]) + message_id.to_bytes(4, "little")
-        + bytes([end]) + piece * times
-        for message_id, end, piece in parts
-    )  # fmt: skip
+        struct.pack("<IBIBI", 9 + len(piece * times), FRAGMENT, message_id, kind, size if kind else 0) + piece * times
+        for message_id, kind, size, piece in parts
+    )
     survive(data, cuts)
 
 

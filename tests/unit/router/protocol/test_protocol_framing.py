@@ -8,7 +8,8 @@ import tracemalloc
 import msgspec
 import pytest
 
-from router.protocol.framing import FRAGMENT, FrameReader, LinkError, frame
+from router.protocol.fragments import ABANDONED, FRAGMENT, Fragments
+from router.protocol.framing import EARNED_BYTES, FrameReader, LinkError, frame
 from router.protocol.link import (
     FRAGMENT_BYTES,
     Answer,
@@ -21,6 +22,7 @@ from router.protocol.link import (
     Ping,
     Pong,
     Submit,
+    Taken,
     Tensor,
     Welcome,
 )
@@ -45,9 +47,9 @@ def raw(kind: int, body: bytes) -> bytes:
     return struct.pack("<IB", len(body), kind) + body
 
 
-def fragment(message_id: int, end: int, piece: bytes) -> bytes:
-    """A fragment by hand."""
-    return raw(FRAGMENT, struct.pack("<IB", message_id, end) + piece)
+def fragment(message_id: int, kind: int, piece: bytes, size: int | None = None) -> bytes:
+    """A fragment by hand, by default all of its message."""
+    return raw(FRAGMENT, struct.pack("<IBI", message_id, kind, len(piece) if size is None else size) + piece)
 
 
 def trickle(stream: FrameReader, data: bytes) -> list:
@@ -64,6 +66,7 @@ MESSAGES = [
     Drain(),
     Ping(7),
     Pong(7),
+    Taken(MIB),
 ]  # fmt: skip
 
 
@@ -116,7 +119,7 @@ def test_a_long_message_travels_in_fragments_of_bounded_size():
     """No frame is longer than a fragment, so a small one waits for at most that."""
     pieces = frame(submit(MIB))
     assert len(pieces) == 5
-    assert max(map(len, pieces)) <= FRAGMENT_BYTES + 10
+    assert max(map(len, pieces)) <= FRAGMENT_BYTES + 14
     stream = reader()
     assert [stream.feed(piece) for piece in pieces[:-1]] == [[], [], [], []]
     (got,) = stream.feed(pieces[-1])
@@ -147,9 +150,49 @@ def test_a_message_id_may_be_chosen_and_reused_once_done():
     """The id is free again after the last fragment."""
     stream = reader()
     for _ in range(3):
-        *most, last = frame(submit(MIB), message_id=7)
-        assert not any(stream.feed(piece) for piece in most)
-        assert len(stream.feed(last)) == 1
+        sent = Fragments(submit(MIB), 4 * MIB, message_id=7)
+        got = []
+        while sent.left_bytes:
+            assert not got
+            got = stream.feed(b"".join(sent.next()))
+        assert len(got) == 1
+
+
+@pytest.mark.parametrize("step", [1000, 100_000, FRAGMENT_BYTES])
+def test_fragments_may_be_read_to_where_they_stay(step):
+    """What a socket writes there is never copied again; heads and small messages are fed in between."""
+    data = memoryview(frame(Ping(1))[0] + b"".join(frame(submit(3 * MIB))) + frame(Ping(2))[0])
+    stream, got, at, straight = reader(), [], 0, 0
+    while at < len(data):
+        space = stream.space()
+        if space is None:
+            n = min(16, len(data) - at)
+            got += stream.feed(bytes(data[at : at + n]))
+        else:
+            n = min(step, len(space), len(data) - at)
+            space[:n] = data[at : at + n]
+            straight += n
+            got += stream.wrote(n)
+        at += n
+    assert same(got[1], submit(3 * MIB))
+    assert [type(message) for message in got] == [Ping, Submit, Ping]
+    assert straight > 0.99 * 3 * MIB
+    assert got[1].items[0].tensors[0].data.readonly
+    assert not stream.gathering
+
+
+def test_what_is_given_up_is_forgotten():
+    """Its memory is free, its id too, and the rest of the stream is as it was."""
+    stream, sent = reader(max_open_fragments=1), Fragments(submit(MIB), 4 * MIB, message_id=7)
+    stream.feed(b"".join(sent.next()))
+    assert stream.gathering
+    assert stream.feed(sent.abandon() + frame(Ping(1))[0])
+    assert not stream.gathering
+    again = Fragments(submit(MIB), 4 * MIB, message_id=7)
+    got = []
+    while again.left_bytes:
+        got = stream.feed(b"".join(again.next()))
+    assert same(got[0], submit(MIB))
 
 
 @pytest.mark.parametrize(
@@ -160,11 +203,17 @@ def test_a_message_id_may_be_chosen_and_reused_once_done():
         (raw(6, b""), "a whole frame of 0 bytes"),
         (struct.pack("<IB", FRAGMENT_BYTES + 1, 6), "a whole frame of 262145 bytes"),
         (struct.pack("<IB", 0xFFFF_FFFF, 2), "a whole frame of 4294967295 bytes"),
-        (raw(FRAGMENT, b"\0\0\0\0\0"), "a fragment of 0 bytes"),
-        (struct.pack("<IBIB", 3, FRAGMENT, 0, 0), "a fragment of -2 bytes"),
-        (struct.pack("<IBIB", FRAGMENT_BYTES + 6, FRAGMENT, 0, 0), "a fragment of 262145 bytes"),
+        (raw(FRAGMENT, b"\0\0\0\0\x06\0\0\0\x01"), "a fragment of 0 bytes"),
+        (struct.pack("<IBIBI", 3, FRAGMENT, 0, 6, 9), "a fragment of -6 bytes"),
+        (struct.pack("<IBIBI", FRAGMENT_BYTES + 10, FRAGMENT, 0, 6, 1 << 20), "a fragment of 262145 bytes"),
         (fragment(1, 77, b"x"), "unknown kind 77"),
         (fragment(1, FRAGMENT, b"x"), "unknown kind 255"),
+        (fragment(1, ABANDONED, b"", 0), "given up that was not begun"),
+        (fragment(1, 6, b"x", 2) + fragment(1, ABANDONED, b"", 2), "given up that was not begun"),
+        (fragment(1, 6, b"xy", 1), "a fragment of 2 bytes that does not fit"),
+        (fragment(1, 6, b"x", 9) + fragment(1, 6, b"x", 8), "a fragment of 1 bytes that does not fit"),
+        (fragment(1, 6, b"x", 9) + fragment(1, 7, b"x", 9), "a fragment of 1 bytes that does not fit"),
+        (fragment(1, 6, b"x", 9) + fragment(1, 6, b"123456789", 9), "a fragment of 9 bytes that does not fit"),
         (fragment(1, 6, b"x"), "not a message of kind 6"),
         (raw(6, b"\x92\x07\x01"), "not a message of kind 6"),
         (raw(6, b"\x92\x06\xa1x"), "not a message of kind 6"),
@@ -187,13 +236,10 @@ def test_what_is_not_the_protocol_is_a_link_error(data, words):
 
 
 def test_a_message_may_not_outgrow_its_bound():
-    """Neither in fragments nor, where the bound is small, in one frame."""
+    """Neither in fragments, where the first one tells, nor, where the bound is small, in one frame."""
     stream = reader(max_message_bytes=2 * FRAGMENT_BYTES)
-    piece = bytes(FRAGMENT_BYTES)
-    stream.feed(fragment(1, 0, piece))
-    stream.feed(fragment(1, 0, piece))
-    with pytest.raises(LinkError, match="more than 524288 bytes"):
-        stream.feed(struct.pack("<IBIB", 6, FRAGMENT, 1, 0))
+    with pytest.raises(LinkError, match="a message of 524289 bytes, more than 524288"):
+        stream.feed(fragment(1, 2, b"x", 2 * FRAGMENT_BYTES + 1))
     with pytest.raises(LinkError, match="whole frame of 2000 bytes"):
         reader(max_message_bytes=1000).feed(struct.pack("<IB", 2000, 2))
 
@@ -202,10 +248,10 @@ def test_open_fragmented_messages_are_bounded():
     """A peer that begins messages and never ends them is cut off."""
     stream = reader(max_open_fragments=3)
     for message_id in range(3):
-        stream.feed(fragment(message_id, 0, b"x"))
-    stream.feed(fragment(0, 0, b"more of one that is open"))
+        stream.feed(fragment(message_id, 2, b"x", 100))
+    stream.feed(fragment(0, 2, b"more of one that is open", 100))
     with pytest.raises(LinkError, match="more than 3 messages"):
-        stream.feed(fragment(3, 0, b"x"))
+        stream.feed(fragment(3, 2, b"x", 100))
 
 
 def test_a_claimed_size_reserves_nothing():
@@ -216,5 +262,19 @@ def test_a_claimed_size_reserves_nothing():
         for stream in streams:
             stream.feed(struct.pack("<IB", FRAGMENT_BYTES, 2) + b"\x92\x02\xdd\x7f\xff\xff\xff")
         assert tracemalloc.get_traced_memory()[1] < MIB
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_large_message_earns_its_room():
+    """A size that is only claimed reserves EARNED_BYTES; once those have come, the rest is worth reserving."""
+    tracemalloc.start()
+    try:
+        stream, piece = reader(64 * MIB), bytes(FRAGMENT_BYTES)
+        stream.feed(fragment(1, 2, piece, 64 * MIB))
+        assert tracemalloc.get_traced_memory()[0] < EARNED_BYTES + MIB
+        for _ in range(EARNED_BYTES // FRAGMENT_BYTES):
+            stream.feed(fragment(1, 2, piece, 64 * MIB))
+        assert 64 * MIB <= tracemalloc.get_traced_memory()[0] < 66 * MIB
     finally:
         tracemalloc.stop()

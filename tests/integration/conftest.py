@@ -1,0 +1,28 @@
+"""Fixtures of more than one file of stream tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from far_rig import Far, Join
+from stream_rig import Router, until
+
+
+@pytest.fixture
+async def join() -> AsyncIterator[Join]:
+    """Joins a router and a replica, and ends both."""
+    made: list[tuple[Router, Far]] = []
+
+    async def make(*, echo: bool = True, waiting: int = 1024) -> tuple[Router, Far]:
+        far = await Far(echo).listen()
+        near = Router("cpu", waiting=waiting)
+        made.append((near, far))
+        near.links.set_members("cpu", {"r1": far.address})
+        await until(near.ready)
+        return near, far
+
+    yield make
+    for near, far in made:
+        await near.links.close()
+        far.server.close()
