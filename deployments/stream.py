@@ -1,7 +1,7 @@
 """What both ends of the data stream share: handshake, frames, large messages a piece at a time, liveness.
 
 Owns one TCP connection. Knows nothing of pools, policy or models; the two ends are link_router.py and link_replica.py.
-docs/adr/0010-large-tensors-in-place.md says how large tensors pass, and what they cost.
+docs/adr/0011-large-tensors-in-place.md says how large tensors pass, and what they cost.
 """
 
 from __future__ import annotations

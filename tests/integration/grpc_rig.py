@@ -23,6 +23,7 @@ from router.core.facts import AcceleratorFacts, PoolFacts, TenantFacts
 from router.core.profile import default_profile
 from router.core.record import RequestRecord
 from router.policy.credentials import Credentials, digest
+from router.protocol.codec import ParseLimits
 from router.protocol.link import Answer, ModelGrant, Tensor
 from router.protocol.proto import open_inference_pb2 as pb
 from router.service.clock import SystemClock
@@ -56,13 +57,13 @@ class Rig:
         self.held: list[Ticket] = []
         self.hold = self.full = False
         self.reason = ""
-        self.allowed = True
+        self.permits = True
         tenant = TenantFacts("t", (digest("key"),), 0, {})
         self.handler = Handler(
             specs={"m": {"1": SPEC}}, defaults={"m": ModelDefaults(0.1, 5.0, 60.0)}, credentials=Credentials([tenant]),
             policy=self, cycle=Cycle(self.fleet, self.ledger, default_profile(), random.Random(1)),
             timers=LoopTimers(loop), clock=clock, record=self.records.append,
-            badges={"cpu": badge("cpu", "x86-cpu", False)}, max_elements=1000, dispatcher=self,
+            badges={"cpu": badge("cpu", "x86-cpu", False)}, limits=ParseLimits(1000, 1000), dispatcher=self,
         )  # fmt: skip
         self.plane = DataPlane(self.handler, RequestIds("rig"), http.max_body_bytes, "1.2.3")
         self.listener = GrpcListener(self.plane, http, body_bytes)
@@ -74,7 +75,10 @@ class Rig:
 
     # the handler's ports
     def lookup(self, *_: object) -> EligibilityRow:
-        return EligibilityRow("v", {"cpu": Verdict(self.allowed, "all", "")})
+        return EligibilityRow("v", {"cpu": Verdict(self.permits, "all", "")}, visible=True)
+
+    def allowed(self, *_: object) -> set[str]:
+        return {"cpu"} if self.permits else set()
 
     def send(self, pool, item, nbytes, deadline_s, on_answer, without=()):
         if self.full:

@@ -69,10 +69,10 @@ async def test_every_reason_has_its_status(rig, client):
         await client("ModelInfer", infer())
     assert int(said["retry-after"]) >= 1
     assert int(said["grpc-retry-pushback-ms"]) >= 1
-    rig.full, rig.allowed = False, False
+    rig.full, rig.permits = False, False
     async with refused(Code.PERMISSION_DENIED):
         await client("ModelInfer", infer())
-    rig.allowed, rig.reason = True, "backend_failed"
+    rig.permits, rig.reason = True, "backend_failed"
     async with refused(Code.INTERNAL, "in words"):
         await client("ModelInfer", infer())
     rig.fleet.replica_down("cpu", "r1")
