@@ -113,7 +113,8 @@ def test_who_may_not_is_told_so(channel: grpc.Channel, fleet: Fleet):
     good = request("mlp", "x", "FP32", rows())
     for message, headers, code in (
         (good, {}, grpc.StatusCode.UNAUTHENTICATED),
-        (good, fleet.headers("nobody"), grpc.StatusCode.PERMISSION_DENIED),
+        (good, fleet.headers("ascend-only", x_pointsman_priority="batch"), grpc.StatusCode.PERMISSION_DENIED),
+        (good, fleet.headers("nobody"), grpc.StatusCode.NOT_FOUND),
         (request("other", "x", "FP32", rows()), fleet.headers("demo"), grpc.StatusCode.NOT_FOUND),
         (request("mlp", "x", "FP32", rows()[:, :3]), fleet.headers("demo"), grpc.StatusCode.INVALID_ARGUMENT),
         (good, fleet.headers("demo", x_pointsman_timeout="1us"), grpc.StatusCode.DEADLINE_EXCEEDED),
@@ -122,6 +123,24 @@ def test_who_may_not_is_told_so(channel: grpc.Channel, fleet: Fleet):
             call(channel, "ModelInfer", message, pb.ModelInferResponse, tuple(headers.items()))
         assert raised.value.code() is code, raised.value.details()
         assert raised.value.details()
+
+
+def test_models_that_a_tenant_may_not_use_are_not_listed(channel: grpc.Channel, fleet: Fleet):
+    """Neither in the index nor in the statistics, which count for those who may."""
+    for tenant, known in (("demo", {"minilm", "mlp"}), ("nobody", set())):
+        metadata = tuple(fleet.headers(tenant).items())
+        index, _ = call(channel, "RepositoryIndex", pb.RepositoryIndexRequest(), pb.RepositoryIndexResponse, metadata)
+        assert {model.name for model in index.models} == known
+        asked = pb.ModelStatisticsRequest()
+        statistics, _ = call(channel, "ModelStatistics", asked, pb.ModelStatisticsResponse, metadata)
+        assert {model.name for model in statistics.model_stats} == known
+    fleet.flushed()
+    asked = pb.ModelStatisticsRequest(name="mlp")
+    mine = tuple(fleet.headers("demo").items())
+    statistics, _ = call(channel, "ModelStatistics", asked, pb.ModelStatisticsResponse, mine)
+    (mlp,) = statistics.model_stats
+    assert mlp.inference_count > 0
+    assert mlp.inference_stats.success.count > 0
 
 
 def test_what_the_fleet_says_of_itself(channel: grpc.Channel, fleet: Fleet):
