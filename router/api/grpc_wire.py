@@ -6,9 +6,8 @@ from typing import Any, NoReturn
 
 import grpc
 
-from router.core.errors import RouterError
 from router.protocol.problem import problem
-from router.service.reply import Reply
+from router.service.reply import Failure, Reply
 
 MAX_DETAILS = 1024
 """Characters. They travel in a header, percent-encoded, and clients bound the size of their headers."""
@@ -36,7 +35,7 @@ def trailing(reply: Reply) -> tuple[tuple[str, str], ...]:
     return tuple(said)
 
 
-def details(error: RouterError) -> str:
+def details(error: Failure) -> str:
     """The words of a status, fit for the wire."""
     return error.detail.encode(errors="replace").decode()[:MAX_DETAILS]
 

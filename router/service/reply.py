@@ -12,6 +12,14 @@ from router.protocol.link import Answer
 from router.protocol.problem import problem, problem_body, retry_after
 
 
+class Failure(msgspec.Struct, frozen=True, gc=False):
+    """What ended a request, as words. Not the exception: its traceback leads back to everything that waits for it."""
+
+    reason: str
+    detail: str
+    retry_after_s: float | None
+
+
 class Reply(msgspec.Struct, gc=False):
     """Status, header lines (each ended by CRLF, content-length not among them), body."""
 
@@ -20,8 +28,8 @@ class Reply(msgspec.Struct, gc=False):
     body: bytes
     more: Sequence[Body] = ()
     """Parts of the body after the first."""
-    error: RouterError | None = None
-    """What ended the request, where it has no answer."""
+    error: Failure | None = None
+    """Of a request that has no answer."""
 
     def headers(self) -> list[tuple[str, str]]:
         """The header lines taken apart."""
@@ -85,4 +93,5 @@ def failed(error: RouterError, request_id: str) -> Reply:
     if error.reason == "unauthenticated":
         head += "www-authenticate: Bearer\r\n"
     body = problem_body(error.reason, error.detail, request_id)
-    return Reply(problem(error.reason).status, head.encode(), body, (), error)
+    failure = Failure(error.reason, error.detail, error.retry_after_s)
+    return Reply(problem(error.reason).status, head.encode(), body, (), failure)
