@@ -22,9 +22,9 @@ from deployments.membership import watch
 from deployments.metrics_process import MetricsProcess
 from deployments.runtime import LoopTimers, Prepared, RouterState, router_state
 from models.repository import load_store
-from router.api.cycle import DataPlane
 from router.api.heads import RequestIds
 from router.api.listener import Listener
+from router.api.plane import DataPlane
 from router.config.load import read_stream_key
 from router.config.settings import ServerSettings, Settings
 from router.service.clock import SystemClock
@@ -102,7 +102,7 @@ class RouterReplica:
             log.info("not every pool is connected after %g s: listening all the same", SETTLE_S)
         http = self._args.server.http
         prefix = secrets.token_hex(6)
-        plane = DataPlane(state.handler, RequestIds(prefix), http.max_body_bytes, self._args.version)
+        plane = DataPlane(state.handler, RequestIds(prefix), http, self._args.body_bytes, self._args.version)
         self._listener = Listener(plane)
         address = await self._listener.open(http.host, http.port)
         metrics_process = MetricsProcess(

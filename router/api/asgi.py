@@ -1,11 +1,7 @@
-"""The ASGI application of the data listener: health, metadata, explain, and inference that came pipelined.
-
-Plain inference does not pass here; see http.py.
-"""
+"""The ASGI application of the data listener: health, metadata, explain. Inference does not pass here; see http.py."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,8 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from router.api.cycle import DataPlane
 from router.api.heads import read_head, request_id
+from router.api.plane import DataPlane
 from router.core.errors import RequestError, RouterError
 from router.protocol import metadata
 from router.service.handler import MAX_QUOTED
@@ -114,21 +110,9 @@ class Endpoints:
         return _json(self._plane.handler.explain(head, query.rows), headers={"x-request-id": head.request_id})
 
     async def infer(self, request: Request) -> Response:
-        """Inference of a request that was pipelined behind another one on its connection."""
-        head = Head("", "", request_id(request.scope["headers"], self._plane.request_ids))
-        try:
-            head = self._head(request)
-            body = await _bounded_body(request, self._plane.max_body_bytes)
-        except RouterError as error:
-            return _response(self._plane.handler.refused(head, error))
-        answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        exchange = self._plane.handler.start(head, body, answered.set_result)
-        try:
-            reply = await answered
-        except asyncio.CancelledError:
-            exchange.cancel()
-            raise
-        return _response(reply)
+        """A POST is taken out before ASGI, and Starlette answers other methods 405. What is left are targets with an
+        encoded slash where Starlette sees a separator."""
+        raise RouterError("not_found", "no inference at this path")
 
     def _head(self, request: Request) -> Head:
         target = (request.path_params.get("model", ""), request.path_params.get("version", ""))
