@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
         plane = self.plane
         self.transport = transport
         plane.connections[self] = None
-        if plane.is_full():
+        if len(plane.connections) > plane.http.max_connections:
             self.refuse(plane.too_many())
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -161,7 +161,7 @@ class InferProtocol(Connection):
                 return self._app_cycle(method, headers, framing, keep_alive)
             head = Head(*target, "")
             head, _ = read_head(target, headers, plane.request_ids)
-        except BadHead as error:
+        except RequestError as error:
             head.request_id = request_id(headers, plane.request_ids)
             cycle = InferCycle(self, head, Framing(), keep_alive)
             cycle.bodiless = method == b"HEAD"

@@ -11,7 +11,7 @@ import socket
 from router.api.asgi import data_app
 from router.api.http import InferProtocol
 from router.api.plane import DataPlane, log
-from router.api.tls import Certificate, TlsDoor
+from router.api.tls import Certificate, TlsServer
 
 BACKLOG = 2048
 POLL_S = 0.02
@@ -28,7 +28,7 @@ class Listener:
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
         plane.app = data_app(plane)
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | TlsServer | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._certificate: Certificate | None = None
 
@@ -40,22 +40,21 @@ class Listener:
         plane, loop = self._plane, asyncio.get_running_loop()
         if plane.http.certificate:
             self._certificate = Certificate(plane.http)
-        certificate = self._certificate
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind((host, port))
-            self._server = await loop.create_server(
-                lambda: InferProtocol(plane) if certificate is None else TlsDoor(plane, certificate),
-                sock=sock,
-                backlog=BACKLOG,
-            )
+            if self._certificate is None:
+                self._server = await loop.create_server(lambda: InferProtocol(plane), sock=sock, backlog=BACKLOG)
+            else:
+                sock.listen(BACKLOG)
+                self._server = TlsServer(plane, self._certificate, sock)
         except OSError:
             sock.close()
             raise
         self._sweeper = loop.create_task(self._sweep_forever())
-        address = self._server.sockets[0].getsockname()
+        address = sock.getsockname()
         return str(address[0]), int(address[1])
 
     @property

@@ -48,7 +48,7 @@ class DataPlane:
         self.compressing = ThreadPoolExecutor(1, "compress")
 
     def is_full(self) -> bool:
-        """Whether there are more connections than may be."""
+        """Whether there are more connections than may be, those counted that are still shaking hands."""
         return len(self.connections) + self.handshakes > self.http.max_connections
 
     def too_many(self) -> CapacityError:

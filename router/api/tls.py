@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 
 from router.api.http import InferProtocol
@@ -12,6 +13,9 @@ from router.api.plane import DataPlane, log
 from router.config.load import tls_context
 from router.config.settings import HttpSettings
 
+ACCEPTS_PER_TURN = 32
+"""A handshake takes the loop about a millisecond: others have their turn between."""
+ACCEPT_PAUSE_S = 1.0
 _Stamp = tuple[tuple[int, int, int], ...]
 
 
@@ -50,50 +54,71 @@ def _stamp(http: HttpSettings) -> _Stamp:
     return tuple((at.st_mtime_ns, at.st_ino, at.st_size) for at in found)
 
 
-class TlsDoor(asyncio.Protocol):
-    """A connection until its handshake is done; what comes right behind it is kept for the HTTP protocol."""
+class TlsServer:
+    """Accepts connections and shakes hands with them. Has what the listener uses of an asyncio.Server.
 
-    def __init__(self, plane: DataPlane, certificate: Certificate) -> None:
+    asyncio's own server tells nobody of a handshake that fails, so that those under way could not be counted, and one
+    connection too many is not worth a handshake.
+    """
+
+    def __init__(self, plane: DataPlane, certificate: Certificate, sock: socket.socket) -> None:
+        """`sock` is bound and listening."""
         self._plane = plane
         self._certificate = certificate
-        self._early = b""
-        self._task: asyncio.Task[None] | None = None
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        sock.setblocking(False)
+        self._listen()
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has connected. One too many is not worth a handshake."""
-        self._plane.handshakes += 1
-        if self._plane.is_full():
-            self._plane.handshakes -= 1
-            self._plane.count_too_many()
-            transport.abort()
-            return
-        transport.pause_reading()
-        self._task = asyncio.get_running_loop().create_task(self._shake_hands(transport))
+    def is_serving(self) -> bool:
+        """Whether new connections are accepted."""
+        return self._sock.fileno() >= 0
 
-    def data_received(self, data: bytes) -> None:
-        """Inside TLS already, and the loop has not yet told us so."""
-        self._early += data
+    def close(self) -> None:
+        """Accept no more; handshakes under way go on."""
+        if self.is_serving():
+            self._loop.remove_reader(self._sock)
+            self._sock.close()
 
-    async def _shake_hands(self, transport: asyncio.Transport) -> None:
-        plane, loop = self._plane, asyncio.get_running_loop()
+    def _listen(self) -> None:
+        if self.is_serving():
+            self._loop.add_reader(self._sock, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # out of file descriptors or memory: the rest waits in the kernel meanwhile
+                log.error("connections cannot be accepted: %s", error)
+                self._loop.remove_reader(self._sock)
+                self._loop.call_later(ACCEPT_PAUSE_S, self._listen)
+                return
+            self._plane.handshakes += 1
+            if self._plane.is_full():
+                self._plane.handshakes -= 1
+                self._plane.count_too_many()
+                sock.close()
+                continue
+            task = self._loop.create_task(self._shake_hands(sock))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _shake_hands(self, sock: socket.socket) -> None:
+        plane = self._plane
         try:
-            secured = await loop.start_tls(
-                transport,
-                self,
-                self._certificate.context,
-                server_side=True,
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await self._loop.connect_accepted_socket(
+                lambda: InferProtocol(plane),
+                sock,
+                ssl=self._certificate.context,
                 ssl_handshake_timeout=plane.http.head_timeout_s,
                 ssl_shutdown_timeout=LINGER_S,
             )
-        except (OSError, ssl.SSLError):  # no TLS, none that both speak, gone, or too slow
-            transport.abort()
-            return
+        except (OSError, ssl.SSLError) as error:  # no TLS, none that both speak, gone, or too slow
+            log.debug("no TLS connection: %r", error)
         finally:
             plane.handshakes -= 1
-        if secured is None or secured.is_closing():
-            return
-        http = InferProtocol(plane)
-        secured.set_protocol(http)
-        http.connection_made(secured)
-        if self._early:
-            http.data_received(self._early)

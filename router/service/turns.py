@@ -12,6 +12,8 @@ from router.service.ports import Clock, Timers
 
 SHARE = 0.2
 """Of the loop's time, while others are being served."""
+_GRAIN_S = 1e-6
+"""A timer may come that much early."""
 
 
 class Turns:
@@ -32,14 +34,14 @@ class Turns:
 
     def take(self, turn: Callable[[], None]) -> None:
         """Run `turn` now or in its turn. It must not raise."""
-        if not self._waiting and self._may():
+        if not self._waiting and not self._timed and self._may():
             self._run(turn)
-            return
-        self._waiting.append(turn)
-        self._again()
+        else:
+            self._waiting.append(turn)
+            self._again()
 
     def _may(self) -> bool:
-        return self._clock.now_s() >= self._free_s or self._others() == self._count
+        return self._clock.now_s() >= self._free_s - _GRAIN_S or self._others() == self._count
 
     def _run(self, turn: Callable[[], None]) -> None:
         started_s = self._clock.now_s()
@@ -47,6 +49,7 @@ class Turns:
         now_s = self._clock.now_s()
         self._free_s = now_s + (now_s - started_s) * self._rest
         self._count = self._others()
+        self._again()
 
     def _again(self, delay_s: float = 0.0) -> None:
         if not self._timed:
@@ -56,9 +59,8 @@ class Turns:
     def _next(self) -> None:
         """A turn of the loop after the last one: whoever came while that held it has been counted by now."""
         self._timed = False
-        if not self._may():
-            self._again(self._free_s - self._clock.now_s())
-            return
-        self._run(self._waiting.popleft())
         if self._waiting:
-            self._again()
+            if self._may():
+                self._run(self._waiting.popleft())
+            else:
+                self._again(self._free_s - self._clock.now_s())
