@@ -78,8 +78,12 @@ class Connection(asyncio.Protocol):
     def after_reply(self) -> None:
         """The next request of the line has its turn; many may end at once, one after the other."""
         self.serving = None
-        if self._turning:
-            return
+        if self.line and not self._turning:
+            self._take_turns()
+        if self.reading_paused:
+            self.read_on()
+
+    def _take_turns(self) -> None:
         self._turning = True
         while self.line and self.serving is None:
             cycle = self.serving = self.line.popleft()
@@ -90,8 +94,6 @@ class Connection(asyncio.Protocol):
             else:
                 cycle.start()
         self._turning = False
-        if self.reading_paused:
-            self.read_on()
 
     def refuse(self, error: RouterError, cycle: HttpCycle | None = None) -> None:
         """Answer in its turn a request that is not read to its end; the connection closes behind that answer.

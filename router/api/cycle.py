@@ -29,8 +29,8 @@ class HttpCycle:
     """
 
     __slots__ = (
-        "bodiless", "body", "ended", "exchange", "framing", "head", "held_bytes", "keep_alive", "more_body", "protocol",
-        "refusal", "task",
+        "bodiless", "body", "compressed", "ended", "exchange", "framing", "head", "held_bytes", "keep_alive",
+        "more_body", "protocol", "refusal", "task",
     )  # fmt: skip
 
     def __init__(self, protocol: Connection, head: Head, framing: Framing, keep_alive: bool) -> None:
@@ -43,6 +43,8 @@ class HttpCycle:
         self.more_body = True
         self.bodiless = False
         """A HEAD request: the reply ends with its headers."""
+        self.compressed = False
+        """The reply is, or is being: it is not done twice."""
         self.refusal: RouterError | None = None
         """Why its body is not read; the connection closes after the reply."""
         self.ended = False
@@ -79,10 +81,28 @@ class HttpCycle:
         """Write status, headers and body at once and give the connection back."""
         if self.ended:
             return
-        if self.framing.accepts and len(reply.body) + sum(map(len, reply.more)) >= MIN_BYTES:
-            self._compress(reply)
+        body, more = reply.body, reply.more
+        length = len(body) + sum(len(part) for part in more) if more else len(body)
+        if self.framing.accepts and length >= MIN_BYTES and not self.compressed:
+            self._compress(reply, length)
+            return
+        protocol = self.protocol
+        plane = protocol.plane
+        # While the router leaves, the last request of a connection closes it, not one that others wait behind.
+        keep_alive = self.keep_alive and not self.more_body and (not plane.leaving or bool(protocol.line))
+        close = b"" if keep_alive else b"connection: close\r\n"
+        if self.bodiless:
+            body, more = b"", ()
+        first = b"%b%bcontent-length: %d\r\n%b\r\n%b" % (STATUS_LINES[reply.status], reply.head, length, close, body)
+        if more:
+            protocol.transport.writelines((first, *more))
         else:
-            self._write(reply)
+            protocol.transport.write(first)
+        self._end()
+        if keep_alive:
+            protocol.after_reply()
+        else:
+            protocol.hang_up(linger=self.more_body)
 
     def go_on(self, work: Coroutine[Any, Any, None]) -> None:
         """Run this until the reply; whatever it raises becomes one."""
@@ -104,26 +124,6 @@ class HttpCycle:
         plane.held_bytes += grown_bytes
         if plane.held_bytes > plane.max_held_bytes:
             raise plane.no_room()
-
-    def _write(self, reply: Reply) -> None:
-        protocol = self.protocol
-        # While the router leaves, the last request of a connection closes it, not one that others wait behind.
-        keep_alive = self.keep_alive and not self.more_body and (not protocol.plane.leaving or bool(protocol.line))
-        close = b"" if keep_alive else b"connection: close\r\n"
-        body, more = reply.body, reply.more
-        length = len(body) + sum(len(part) for part in more) if more else len(body)
-        if self.bodiless:
-            body, more = b"", ()
-        first = b"%b%bcontent-length: %d\r\n%b\r\n%b" % (STATUS_LINES[reply.status], reply.head, length, close, body)
-        if more:
-            protocol.transport.writelines((first, *more))
-        else:
-            protocol.transport.write(first)
-        self._end()
-        if keep_alive:
-            protocol.after_reply()
-        else:
-            protocol.hang_up(linger=self.more_body)
 
     def _end(self) -> None:
         self.ended = True
@@ -153,20 +153,21 @@ class HttpCycle:
             self.hold(await loop.run_in_executor(thread, inflater.step, STEP_BYTES))
         self.run(inflater.out)
 
-    def _compress(self, reply: Reply) -> None:
-        if len(reply.body) + sum(map(len, reply.more)) <= ON_LOOP_BYTES:
-            self._write(self._compressed(reply))
+    def _compress(self, reply: Reply, length: int) -> None:
+        self.compressed = True
+        if length <= ON_LOOP_BYTES:
+            self.reply(self._smaller(reply))
         else:
             self.go_on(self._compress_in_thread(reply))
 
-    def _compressed(self, reply: Reply) -> Reply:
+    def _smaller(self, reply: Reply) -> Reply:
         coding = self.framing.accepts
         lines = b"content-encoding: %b\r\nvary: accept-encoding\r\n" % coding.encode()
         return Reply(reply.status, reply.head + lines, compress(coding, (reply.body, *reply.more)))
 
     async def _compress_in_thread(self, reply: Reply) -> None:
         loop, thread = asyncio.get_running_loop(), self.protocol.plane.compressing
-        self._write(await loop.run_in_executor(thread, self._compressed, reply))
+        self.reply(await loop.run_in_executor(thread, self._smaller, reply))
 
 
 class InferCycle(HttpCycle):

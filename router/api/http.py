@@ -16,7 +16,7 @@ from router.api.connection import HEAD, MAX_LINE, Connection
 from router.api.cycle import HttpCycle, InferCycle
 from router.api.heads import MAX_URL_BYTES, BadHead, Framing, infer_path, path_of, read_framing, read_head, request_id
 from router.api.plane import DataPlane
-from router.core.errors import CapacityError, RequestError, RouterError
+from router.core.errors import RequestError, RouterError
 from router.protocol.oip import JSON
 from router.service.handler import NO_KEY
 from router.service.head import Head
@@ -24,7 +24,7 @@ from router.service.head import Head
 log = logging.getLogger("pointsman.http")
 
 MAX_HEAD_BYTES = 64 * 1024
-SLICE_BYTES = 4096
+SLICE_BYTES = 8192
 """Parsed at once, but for bodies: what is parsed cannot be put back, so this bounds by how much a line overruns."""
 _OFFER = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
@@ -143,7 +143,10 @@ class InferProtocol(Connection):
         else:
             cycle = self._new_cycle(headers, version, keep_alive)
         self.receiving = cycle
-        self.take(cycle)
+        if self.serving is None:
+            self.serving = cycle
+        else:
+            self.take(cycle)
         self._admit(cycle)
 
     def _new_cycle(self, headers: list[tuple[bytes, bytes]], version: str, keep_alive: bool) -> HttpCycle:
@@ -201,7 +204,7 @@ class InferProtocol(Connection):
 
     def on_body(self, body: bytes) -> None:
         """Collect the body, up to the limits."""
-        cycle = self.receiving
+        cycle, plane = self.receiving, self.plane
         assert cycle is not None
         if not cycle.body:
             cycle.body = body
@@ -209,18 +212,18 @@ class InferProtocol(Connection):
             if type(cycle.body) is bytes:
                 cycle.body = bytearray(cycle.body)
             cycle.body += body
-        try:
-            cycle.hold(len(body))
-        except CapacityError as error:
-            self._refuse_coming(error)
+        cycle.held_bytes += len(body)
+        plane.held_bytes += len(body)
         if cycle.held_bytes > cycle.framing.limit_bytes:
             detail = f"the body is over the limit of {cycle.framing.limit_bytes} bytes"
             self._refuse_coming(RequestError("too_large", detail))
+        if plane.held_bytes > plane.max_held_bytes:
+            self._refuse_coming(plane.no_room())
 
     def on_message_complete(self) -> None:
         """The request is whole: its turn may have come."""
         cycle = self.receiving
-        if cycle is None or self._parser.should_upgrade():
+        if cycle is None or cycle is HEAD:  # refused, or to be read anew without its offer to upgrade
             return
         self.receiving = None
         cycle.more_body = False

@@ -41,7 +41,7 @@ def test_one_request_of_a_connection_is_under_way_and_few_wait_in_memory(rig):
         assert [wire.answer().status for _ in range(2)] == [200, 200]
         until(lambda: rig.echo.held)
         (connection,) = rig.on_loop(lambda: list(rig.plane.connections))
-        assert 16 <= len(connection.line) < 16 + 4096 // len(get()) + 1
+        assert 16 <= len(connection.line) < 16 + 8192 // len(get()) + 1
         assert connection.reading_paused
         rig.hold(False)
         assert [wire.answer().status for _ in range(5001)] == [200] * 5001

@@ -114,6 +114,7 @@ def test_connections_that_shake_no_hands_count_and_time_out(rig, paths):
     with rig.wire(trusting(paths)) as last:
         last.send(request())
         assert last.answer().status == 200
+    until(lambda: not rig.plane.connections)
     silent.append(socket.create_connection(("127.0.0.1", rig.port), timeout=WAIT_S))
     until(lambda: rig.plane.handshakes == 20)
     with pytest.raises((ssl.SSLError, ConnectionError)):
