@@ -158,6 +158,8 @@ class InferProtocol(Connection):
                 raise BadHead("malformed", "only HTTP/1.1 and HTTP/1.0 are served")
             if len(self._url) > MAX_URL_BYTES:
                 raise BadHead("uri_too_long", f"the request target is over {MAX_URL_BYTES} bytes")
+            if self._part_bytes and sum(len(name) + len(value) for name, value in headers) > MAX_HEAD_BYTES:
+                raise BadHead("headers_too_large", f"the headers are over {MAX_HEAD_BYTES} bytes")
             framing = read_framing(headers, version)
             target = infer_path(self._url) if method == b"POST" else None
             if target is None:
@@ -170,7 +172,9 @@ class InferProtocol(Connection):
             cycle.bodiless = method == b"HEAD"
             self.refuse(error, cycle)
             raise _Refused from None
-        framing.limit_bytes = plane.http.max_json_bytes if head.codec is JSON else plane.http.max_body_bytes
+        framing.limit_bytes = plane.http.max_body_bytes
+        if head.codec is JSON:
+            framing.limit_bytes = min(framing.limit_bytes, plane.http.max_json_bytes)
         own_id = any(name == b"x-request-id" for name, _ in headers)
         if version == "1.1" and not own_id:
             self._known = _Known(self._url, headers, head, framing)
@@ -195,7 +199,7 @@ class InferProtocol(Connection):
             # What a stranger sends is not worth holding.
             self._refuse_coming(RequestError("unauthenticated", NO_KEY))
         if framing.length > framing.limit_bytes:
-            detail = f"the body has {framing.length} bytes, the limit is {framing.limit_bytes}"
+            detail = f"the body has {framing.length} bytes, over the limit of {framing.limit_bytes}"
             self._refuse_coming(RequestError("too_large", detail))
         if plane.held_bytes + framing.length > plane.max_held_bytes:
             self._refuse_coming(plane.no_room())

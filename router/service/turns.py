@@ -14,6 +14,8 @@ SHARE = 0.2
 """Of the loop's time, while others are being served."""
 _GRAIN_S = 1e-6
 """A timer may come that much early."""
+_BREATH_S = 0.001
+"""Between two turns whatever happens, so that the loop reads its sockets and counts who came while it was held."""
 
 
 class Turns:
@@ -51,16 +53,16 @@ class Turns:
         self._count = self._others()
         self._again()
 
-    def _again(self, delay_s: float = 0.0) -> None:
+    def _again(self, delay_s: float = _BREATH_S) -> None:
         if not self._timed:
             self._timed = True
             self._timers.call_later(delay_s, self._next)
 
     def _next(self) -> None:
-        """A turn of the loop after the last one: whoever came while that held it has been counted by now."""
+        """Whoever came while the last turn held the loop has been counted by now."""
         self._timed = False
         if self._waiting:
             if self._may():
                 self._run(self._waiting.popleft())
             else:
-                self._again(self._free_s - self._clock.now_s())
+                self._again(max(_BREATH_S, self._free_s - self._clock.now_s()))

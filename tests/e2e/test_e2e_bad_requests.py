@@ -171,7 +171,7 @@ def test_a_body_over_the_limit_is_refused_declared_or_not(fleet, client):
     big = b" " * (MAX_BODY_BYTES + 1)
     headers = fleet.headers("demo", x_request_id="big")
     declared = client.post(MLP_INFER, content=big, headers=headers)
-    check(declared, 413, f"the limit is {MAX_BODY_BYTES}")
+    check(declared, 413, f"the limit of {MAX_BODY_BYTES}")
     chunked = client.post(MLP_INFER, content=iter([big[:1000], big]), headers=headers)
     check(chunked, 413, f"the limit of {MAX_BODY_BYTES}")
     assert {reply.headers["x-request-id"] for reply in (declared, chunked)} == {"big"}
