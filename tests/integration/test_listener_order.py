@@ -190,6 +190,8 @@ def test_chunks_extensions_and_trailers(rig):
         answers = [wire.answer() for _ in range(3)]
     assert [answer.status for answer in answers] == [200] * 3
     assert "trailer" not in {answer.headers["x-request-id"] for answer in answers}
+    explain = head("/v1/explain", transfer_encoding="chunked") + b'10\r\n{"model": "mlp"}\r\n' + trailers
+    assert rig.ask(explain).headers["x-request-id"] != "trailer"
 
 
 def test_an_offer_to_upgrade_is_declined_by_answering(rig):
