@@ -23,10 +23,10 @@ from deployments.metrics_process import MetricsProcess
 from deployments.runtime import LoopTimers, Prepared, RouterState, router_state
 from models.repository import load_store
 from router.api.admin import AdminListener
-from router.api.cycle import DataPlane
 from router.api.grpc_listener import GrpcListener
 from router.api.heads import RequestIds
 from router.api.listener import Listener
+from router.api.plane import DataPlane
 from router.config.load import read_stream_key
 from router.config.settings import ServerSettings, Settings
 from router.service.clock import SystemClock
@@ -107,7 +107,7 @@ class RouterReplica:
             log.info("not every pool is connected after %g s: listening all the same", SETTLE_S)
         http = self._args.server.http
         prefix = secrets.token_hex(6)
-        plane = DataPlane(state.handler, RequestIds(prefix), http.max_body_bytes, self._args.version)
+        plane = DataPlane(state.handler, RequestIds(prefix), http, self._args.body_bytes, self._args.version)
         self._listener = Listener(plane)
         address = await self._listener.open(http.host, http.port)
         await self._open_admin(plane)
@@ -120,7 +120,7 @@ class RouterReplica:
         _warn_of_migration()
         log.info("router listens on %s:%d", *address)
         if self._args.server.grpc.enabled:
-            self._grpc = GrpcListener(plane, http, self._args.body_bytes)
+            self._grpc = GrpcListener(plane)
             log.info("router listens for gRPC on %s:%d", *await self._grpc.open(self._args.server.grpc))
 
     async def _open_admin(self, plane: DataPlane) -> None:

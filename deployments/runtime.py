@@ -121,10 +121,13 @@ def router_state(settings: Settings, specs: Specs, timers: LoopTimers, clock: Cl
         timers=timers,
         clock=clock,
         record=metrics.observe,
-        badges={f.name: badge(f.name, f.accelerator.name, f.emulated) for f in facts},
+        badges={
+            f.name: badge(f.name, f.accelerator.name, f.emulated, settings.server.http.reveal_pools) for f in facts
+        },
         limits=parse_limits(settings),
         totals=NodeTotals(metrics.folder, metrics.flush),
         reveal_pools=settings.server.http.reveal_pools,
+        max_per_tenant=limits.requests_per_tenant,
     )
     configure_metrics(metrics, settings, new.specs)
     return RouterState(handler, fleet, queues, fact_digests(settings), clock, metrics)

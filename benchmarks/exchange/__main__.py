@@ -19,9 +19,9 @@ from benchmarks.http.fleets import pointsman_fleet
 from deployments.runtime import LoopTimers, router_state
 from models import tensors
 from models.repository import load_store
-from router.api.cycle import DataPlane
 from router.api.heads import RequestIds, infer_path, read_head
-from router.api.listener import Listener
+from router.api.http import InferProtocol
+from router.api.plane import DataPlane
 from router.config.load import load
 from router.protocol.codec import ParseLimits
 from router.protocol.link import Answer, ModelGrant, Tensor
@@ -92,11 +92,8 @@ async def main() -> None:
         output = [Tensor("y", "FP32", [1, 256], memoryview(row).cast("B"))]
         headers = [(b"host", b"a"), (b"authorization", b"Bearer " + key.encode()), (b"x-pointsman-timeout", b"1s")]
         ids = RequestIds("bench")
-        plane = DataPlane(handler, ids, 1 << 24, "0")
-        listener = Listener(plane)
-        listener._config.load()
-        factory = listener._config.http_protocol_class
-        protocol = factory(config=listener._config, server_state=listener._state, app_state={})
+        plane = DataPlane(handler, ids, settings.server.http, settings.limits.body_bytes, "0")
+        protocol = InferProtocol(plane)
         protocol.connection_made(Wire())
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         request = b"POST %b HTTP/1.1\r\n%bcontent-length: %d\r\n\r\n%b" % (PATH, lines, len(body), body)

@@ -26,11 +26,11 @@ from benchmarks.exchange.__main__ import CURVE, ROOT, least_us
 from benchmarks.http.fleets import pointsman_fleet
 from deployments.runtime import LoopTimers, router_state
 from models.repository import load_store
-from router.api.cycle import DataPlane
 from router.api.grpc_listener import GrpcListener
 from router.api.grpc_servicer import SERVICE
 from router.api.heads import RequestIds
 from router.api.listener import Listener
+from router.api.plane import DataPlane
 from router.config.load import load
 from router.config.settings import GrpcSettings
 from router.protocol import oip
@@ -109,9 +109,9 @@ async def serve() -> None:
         state.handler.dispatcher = Echo()
         for pool in settings.pools:
             state.fleet.replica_up(pool.facts.name, "r1", [ModelGrant("mlp", "1", 32, 4096, 1 << 28, CURVE)])
-        plane = DataPlane(state.handler, RequestIds("bench"), 1 << 24, "0")
+        plane = DataPlane(state.handler, RequestIds("bench"), settings.server.http, settings.limits.body_bytes, "0")
         _, http = await Listener(plane).open("127.0.0.1", 0)
-        listener = GrpcListener(plane, settings.server.http, 1 << 30)
+        listener = GrpcListener(plane)
         _, grpc = await listener.open(GrpcSettings(True, "127.0.0.1", 0))
         print(json.dumps([http, grpc, key]), flush=True)
         await asyncio.Event().wait()

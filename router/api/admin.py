@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from router.api.answers import ExplainQuery, Problems, head_of, json_answer, query_of
-from router.api.cycle import DataPlane
+from router.api.plane import DataPlane
 from router.core.errors import RequestError
 from router.service.head import Head
 

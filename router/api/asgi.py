@@ -1,11 +1,10 @@
-"""The ASGI application of the data listener: health, metadata, explain, and inference that came pipelined.
+"""The ASGI application of the data listener: health, metadata, explain. Inference does not pass here; see http.py.
 
-Plain inference does not pass here; see http.py. What a path takes and answers is written down in openapi.py.
+What a path takes and answers is written down in openapi.py.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 import msgspec
@@ -14,14 +13,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from router.api.answers import ExplainQuery, Problems, bounded_body, head_of, json_answer, query_of, reply_answer
-from router.api.cycle import DataPlane
-from router.api.heads import request_id
+from router.api.answers import ExplainQuery, Problems, head_of, json_answer, query_of
 from router.api.openapi import document
+from router.api.plane import DataPlane
 from router.core.errors import RouterError
 from router.protocol import metadata
 from router.service.head import Head
-from router.service.reply import Reply
 
 NOT_OFFERED = {
     re.compile(r"/v2/repository/models/.*"): "not offered: the fleet's configuration says which models are loaded",
@@ -133,21 +130,9 @@ class Endpoints:
         return json_answer(answer, headers={"x-request-id": head.request_id})
 
     async def infer(self, request: Request) -> Response:
-        """Inference of a request that was pipelined behind another one on its connection."""
-        head = Head("", "", request_id(request.scope["headers"], self._plane.request_ids))
-        try:
-            head = self._head(request)
-            body = await bounded_body(request, self._plane.max_body_bytes)
-        except RouterError as error:
-            return reply_answer(self._plane.handler.refused(head, error))
-        answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        exchange = self._plane.handler.start(head, body, answered.set_result)
-        try:
-            reply = await answered
-        except asyncio.CancelledError:
-            exchange.cancel()
-            raise
-        return reply_answer(reply)
+        """A POST is taken out before ASGI, and Starlette answers other methods 405. What is left are targets with an
+        encoded slash where Starlette sees a separator."""
+        raise RouterError("not_found", "no inference at this path")
 
     def _head(self, request: Request) -> Head:
         return head_of(request, self._plane.request_ids)

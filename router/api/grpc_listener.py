@@ -9,10 +9,10 @@ from typing import Any
 import grpc
 from grpc_reflection.v1alpha import reflection
 
-from router.api.cycle import DataPlane
 from router.api.grpc_health import HEALTH, health_handlers
 from router.api.grpc_servicer import SERVICE, Servicer
-from router.config.settings import GrpcSettings, HttpSettings
+from router.api.plane import DataPlane
+from router.config.settings import GrpcSettings
 
 ENVELOPE_BYTES = 64 * 1024
 """What a message may have beside its tensors: names, shapes, parameters."""
@@ -29,11 +29,11 @@ QUICKEST_PING_MS = 10_000
 class GrpcListener:
     """One gRPC listener on the current event loop."""
 
-    def __init__(self, plane: DataPlane, http: HttpSettings, body_bytes: int) -> None:
-        """`http`: whose TLS files and bounds hold here too. `body_bytes` bounds all messages under way together."""
+    def __init__(self, plane: DataPlane) -> None:
+        """The plane is the data listener's: its TLS files and bounds hold here too."""
         self._plane = plane
-        self._http = http
-        self.servicer = Servicer(plane, body_bytes)
+        self._http = plane.http
+        self.servicer = Servicer(plane)
         self._server: Any = None
         self.is_open = False
         """Whether new calls are accepted."""
@@ -44,6 +44,9 @@ class GrpcListener:
         Raises RuntimeError where the address cannot be had, OSError for TLS files that cannot be read.
         """
         host = grpc_settings.host
+        # For as long as the process lives: where its last object goes, gRPC ends its poller by waiting for it, and a
+        # call that was never answered keeps the poller for ever.
+        grpc.aio.init_grpc_aio()
         loop = asyncio.get_running_loop()
         credentials = await loop.run_in_executor(None, self._credentials)
         ignore_spurious_wakeups(loop)

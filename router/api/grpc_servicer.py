@@ -14,10 +14,10 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from router.api.cycle import DataPlane
 from router.api.grpc_stream import InferStream, abandon, settle
 from router.api.grpc_wire import fail, headers_of, trailing
 from router.api.heads import read_head, request_id
+from router.api.plane import DataPlane
 from router.core.errors import CapacityError, RequestError, RouterError
 from router.protocol import metadata, metadata_grpc, oip_grpc
 from router.protocol.proto import open_inference_pb2 as pb
@@ -50,15 +50,11 @@ _NOT_OFFERED = {
 
 
 class Servicer:
-    """One method per call. Owns the bound on the bytes of requests under way."""
+    """One method per call."""
 
-    def __init__(self, plane: DataPlane, body_bytes: int) -> None:
-        """`body_bytes` bounds the messages of all requests under way together."""
+    def __init__(self, plane: DataPlane) -> None:
         self.plane = plane
         self.streams: set[InferStream] = set()
-        self._body_bytes = body_bytes
-        self.held_bytes = 0
-        """Of the messages under way."""
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
         """gRPC's handler of each method."""
@@ -118,15 +114,16 @@ class Servicer:
 
         Every one is to be followed by one `end`.
         """
-        self.held_bytes += len(body)
-        handler, ids = self.plane.handler, self.plane.request_ids
+        plane = self.plane
+        plane.held_bytes += len(body)
+        handler, ids = plane.handler, plane.request_ids
         head = Head("", "", request_id(headers, ids))
         message = None
         try:
             head, _ = read_head(("", ""), headers, ids)
             self.proven(head)
-            if self.held_bytes > self._body_bytes:
-                raise CapacityError("saturated", "the requests under way hold too many bytes", retry_after_s=1.0)
+            if plane.held_bytes > plane.max_held_bytes:
+                raise plane.no_room()
             message = oip_grpc.decode(body)
         except RouterError as error:
             on_end(handler.refused(head, error))
@@ -137,7 +134,7 @@ class Servicer:
 
     def end(self, body: bytes) -> None:
         """A request that was begun is answered or abandoned."""
-        self.held_bytes -= len(body)
+        self.plane.held_bytes -= len(body)
 
     def proven(self, head: Head) -> None:
         """Raises RequestError where no tenant is: before anything is made of what a stranger sends."""

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
+import msgspec
+
+from router.api.coding import acceptable, coding_of
 from router.core.errors import RequestError
 from router.protocol.oip import OipCodec
 from router.protocol.oip_binary import JSON_LENGTH
 from router.service.head import Head
 
 _PREFIX = b"/v2/models/"
-_SUFFIX = b"/infer"
 _LENGTH = re.compile(rb"[0-9]{1,18}\Z")
 _NO_KEY = "-"
 """Stands for a credential that is no key: nobody has it. Only where none was shown at all it is ""."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}\Z")
 MAX_HEADERS = 100
+MAX_URL_BYTES = 8 * 1024
 _JSON_LENGTH = JSON_LENGTH.encode()
 
 _FIELDS = {
@@ -52,19 +55,91 @@ class RequestIds:
         return f"{self._prefix}-{self._count:x}"
 
 
+class Framing(msgspec.Struct):
+    """How the body of a request comes, and in which coding its answer may go."""
+
+    limit_bytes: int = 0
+    """Of the body, as sent and as inflated."""
+    length: int = 0
+    """Declared; 0 where the body is chunked."""
+    chunked: bool = False
+    expects: bool = False
+    """The client waits for `100 Continue` before it sends the body."""
+    coding: str = ""
+    """Of the body: gzip, deflate or none."""
+    accepts: str = ""
+    """For the answer: gzip, deflate or none."""
+
+
 def infer_path(url: bytes) -> tuple[str, str] | None:
-    """(model, version) of an inference URL, version "" where it names none; None for any other URL."""
+    """(model, version) of an inference URL, version "" where it names none; None for any other URL.
+
+    A slash that is percent-encoded is a part of a name, never a separator.
+    """
     if not url.startswith(_PREFIX):
-        return None
+        if url.startswith(b"/") and b"%" not in url:
+            return None
+        url = path_of(url)
     path = url.partition(b"?")[0]
-    if not path.endswith(_SUFFIX):
+    parts = path.split(b"/")
+    if b"%" in path:
+        parts = [unquote_to_bytes(part) for part in parts]
+    if parts[:3] != [b"", b"v2", b"models"] or parts[-1] != b"infer" or not all(parts[3:]):
         return None
-    parts = path[len(_PREFIX) : -len(_SUFFIX)].split(b"/")
-    if len(parts) == 1 and parts[0]:
-        return _text(parts[0]), ""
-    if len(parts) == 3 and parts[1] == b"versions" and parts[0] and parts[2]:
-        return _text(parts[0]), _text(parts[2])
+    if len(parts) == 5:
+        return _text(parts[3]), ""
+    if len(parts) == 7 and parts[4] == b"versions":
+        return _text(parts[3]), _text(parts[5])
     return None
+
+
+def path_of(url: bytes) -> bytes:
+    """Path and query of a request target, still percent-encoded. Raises BadHead for one that HTTP does not know."""
+    if b"#" in url:
+        raise BadHead("malformed", "the request target has a fragment")
+    if url.startswith(b"/"):
+        return url
+    scheme, _, rest = url.partition(b"://")
+    if scheme.lower() not in (b"http", b"https") or not rest or rest.startswith(b"/"):
+        raise BadHead("malformed", "the request target is neither a path nor an absolute http URL")
+    at = min((found for mark in b"/?" if (found := rest.find(mark)) >= 0), default=len(rest))
+    path = rest[at:]
+    return path if path.startswith(b"/") else b"/" + path
+
+
+def read_framing(headers: list[tuple[bytes, bytes]], http_version: str) -> Framing:
+    """How the body comes, after all that the parser lets pass and that two servers might read differently.
+
+    Raises BadHead: more than one Host or none, a transfer coding other than `chunked`, an unknown content coding.
+    """
+    if len(headers) > MAX_HEADERS:
+        raise BadHead("headers_too_large", f"more than {MAX_HEADERS} headers")
+    framing = Framing()
+    hosts = 0
+    codings: list[bytes] = []
+    accepted: list[bytes] = []
+    for name, value in headers:
+        if name == b"host":
+            hosts += 1
+        elif name == b"content-length":
+            framing.length = int(value)
+        elif name == b"transfer-encoding":
+            if value.strip().lower() != b"chunked" or http_version != "1.1":
+                raise BadHead("malformed", "transfer-encoding: only `chunked`, and only in HTTP/1.1")
+            framing.chunked = True
+        elif name == b"expect":
+            framing.expects = value.lower() == b"100-continue" and http_version == "1.1"
+        elif name == b"content-encoding":
+            codings.append(value)
+        elif name == b"accept-encoding":
+            accepted.append(value)
+    if hosts > 1 or (http_version == "1.1" and not hosts):
+        raise BadHead("malformed", "exactly one host header is needed")
+    if codings:
+        framing.coding = coding_of(codings)
+    if accepted:
+        framing.accepts = acceptable(accepted)
+    return framing
 
 
 def read_head(target: tuple[str, str], headers: list[tuple[bytes, bytes]], ids: RequestIds) -> tuple[Head, int]:
@@ -83,8 +158,6 @@ def read_head(target: tuple[str, str], headers: list[tuple[bytes, bytes]], ids: 
             found[field] = _value(name, value)
         elif name == b"content-length":
             length = int(value)
-        elif name == b"content-encoding" and value.lower() != b"identity":
-            raise BadHead("unsupported_media_type", "compressed bodies are not accepted")
     field_of = found.get
     head = Head(
         target[0], target[1], field_of("request_id") or ids.new(), field_of("credential", ""), field_of("timeout", ""),
@@ -115,5 +188,4 @@ def _value(name: bytes, value: bytes) -> str:
 
 
 def _text(part: bytes) -> str:
-    text = part.decode("latin-1")
-    return unquote(text) if "%" in text else text
+    return part.decode(errors="replace")

@@ -1,256 +1,260 @@
-"""The HTTP/1.1 protocol of the data listener: uvicorn's, with inference requests taken out of the ASGI path.
+"""The HTTP/1.1 protocol of the data listener: bytes to requests, each refused as early as it can be.
 
-An inference request goes from the parser straight to the handler and its reply leaves in one socket write; without
-this, building an ASGI scope, a task and two writes cost more than parsing, deciding and sending together. Everything
-else (health, metadata, explain, what a client pipelines behind a request) takes uvicorn's own way to the ASGI app.
+llhttp (in httptools) parses. Inference goes from here straight to the handler and its reply leaves in one write; the
+rest goes through the ASGI application. Whose turn it is: connection.py. What becomes of a request: cycle.py.
 """
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
+import logging
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import msgspec
 
-from router.api.cycle import DataPlane, InferCycle
-from router.api.heads import BadHead, infer_path, read_head, request_id
-from router.core.errors import RequestError
+from router.api.app import MAX_BODY_BYTES, AppCycle
+from router.api.connection import HEAD, MAX_LINE, Connection
+from router.api.cycle import HttpCycle, InferCycle
+from router.api.heads import MAX_URL_BYTES, BadHead, Framing, infer_path, path_of, read_framing, read_head, request_id
+from router.api.plane import DataPlane
+from router.core.errors import RequestError, RouterError
+from router.protocol.oip import JSON
 from router.service.handler import NO_KEY
 from router.service.head import Head
 
+log = logging.getLogger("pointsman.http")
+
 MAX_HEAD_BYTES = 64 * 1024
-KEEP_ALIVE_S = 75.0
-BODY_S = 30.0
-LINGER_S = 2.0
-"""How long the rest of a refused body is read and thrown away, so that the client sees the reply, not a reset."""
-
-
-class _Deaf:
-    """Stands where the parser was on a connection that is read no further."""
-
-    def feed_data(self, data: bytes) -> None:
-        """Drop it."""
-
-
-_DEAF: Any = _Deaf()
+SLICE_BYTES = 8192
+"""Parsed at once, but for bodies: what is parsed cannot be put back, so this bounds by how much a line overruns."""
 _OFFER = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
-class InferProtocol(HttpToolsProtocol):
-    """One connection of the data listener."""
+class _Refused(Exception):
+    """Ends the parser's work on what it was fed: nothing behind a refused request is looked at."""
 
-    plane: DataPlane
-    _infer: InferCycle | None = None
-    """The last inference request of the connection; `cycle` may already be one pipelined behind it."""
-    idle_since_s = 0.0
-    """Loop time of the last reply, or of the connection's start. One sweep closes what is idle for too long; a timer
-    armed and cancelled around every request would cost more than all of its headers."""
-    _known: tuple[bytes, list[tuple[bytes, bytes]], Head, int] | None = None
-    """URL, headers, head and body length of an earlier request of this connection."""
-    paused_at_s = 0.0
-    """Loop time since when the client has not read its answers; 0 while it does."""
-    head_at_s = 0.0
-    """Loop time at which the last request's head was whole."""
-    _head_bytes = 0
-    """Received since the parser last gave a head or a part of a body; a read may hold more than that."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has connected."""
-        super().connection_made(transport)
-        self.idle_since_s = self.loop.time()
+class _Known(msgspec.Struct):
+    """An inference head that a connection repeats, as most clients do: read and judged once."""
+
+    url: bytes
+    headers: list[tuple[bytes, bytes]]
+    head: Head
+    framing: Framing
+
+
+class InferProtocol(Connection):
+    """The reading half of a connection."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        super().__init__(plane)
+        self._parser = httptools.HttpRequestParser(self)
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._part_bytes = 0
+        """Of the request that is coming, as far as it took more than one read."""
+        self._unread = b""
+        self._feeding = False
+        self._known: _Known | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came. What can never be a request is answered once and read no further."""
-        self._unset_keepalive_if_required()
-        self._head_bytes += len(data)
-        while data:
-            try:
-                self.parser.feed_data(data)
-                break
-            except httptools.HttpParserUpgrade as offer:
-                data = self._without_offer(data[offer.args[0] :])
-            except httptools.HttpParserError:
-                self._refuse_bytes("malformed", "what came is not HTTP/1.1")
-                break
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse_bytes("headers_too_large", f"the request line and headers are over {MAX_HEAD_BYTES} bytes")
+        """Parse what came, no more at a time than the line can take."""
+        if len(data) <= SLICE_BYTES and not self._unread:
+            self._feed(data)
+        else:
+            self._unread += data
+            self.read_on()
+
+    def read_on(self) -> None:
+        """See Connection.read_on."""
+        if self._feeding:
+            return
+        self._feeding = True
+        data, self._unread = self._unread, b""
+        view, at = memoryview(data), 0
+        while at < len(data) and len(self.line) < MAX_LINE and not self.deaf:
+            coming = self.receiving
+            body_left = coming.framing.length - len(coming.body) if isinstance(coming, HttpCycle) else 0
+            part = view[at : at + max(SLICE_BYTES, body_left)]
+            at += len(part)
+            self._feed(part)
+        self._feeding = False
+        self._unread = b"" if self.deaf else bytes(view[at:])
+        self.resume_reading()
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        if self.deaf:
+            self.pause_reading()  # nobody looks at what comes behind the last request
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._without_offer(bytes(data[offer.args[0] :]))
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, _Refused):
+                log.error("internal error while reading a request", exc_info=error.__context__)
+                self.refuse(RouterError("internal", "internal error; the router's log has the details"))
+        except httptools.HttpParserError:
+            self.refuse(RequestError("malformed", "what came is not HTTP/1.1"))
+        if self.receiving is not None:
+            self._bound(len(data))
+
+    def _bound(self, nbytes: int) -> None:
+        """Bound a request that took more than one read: its head, and what is in its body but is not body."""
+        coming, self._part_bytes = self.receiving, self._part_bytes + nbytes
+        if isinstance(coming, HttpCycle):
+            # Chunk sizes, their extensions and trailers; small chunks are allowed to be mostly that.
+            if coming.framing.chunked and self._part_bytes > 2 * MAX_HEAD_BYTES + 8 * len(coming.body):
+                self.refuse(RequestError("headers_too_large", "the chunked body is mostly chunk headers"))
+        elif len(self._url) > MAX_URL_BYTES:
+            self.refuse(RequestError("uri_too_long", f"the request target is over {MAX_URL_BYTES} bytes"))
+        elif self._part_bytes > MAX_HEAD_BYTES:
+            self.refuse(RequestError("headers_too_large", f"the headers are over {MAX_HEAD_BYTES} bytes"))
 
     def on_message_begin(self) -> None:
-        """A request begins; what only the ASGI path needs is made there."""
-        self.url = b""
-        self.expect_100_continue = False
-        self.headers = []
+        """The first byte of a request has come."""
+        self._url = b""
+        self._headers = []
+        self.receiving = HEAD
+        self.progress += 1
+        self._part_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request target."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header, or one trailer: those go to a list that nobody reads."""
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Route an inference POST to the handler, everything else to uvicorn."""
-        self._head_bytes = 0
-        self.head_at_s = self.loop.time()
-        if self.parser.should_upgrade():
+        """The head is whole: refuse the request before its body comes, or take it into the line."""
+        parser = self._parser
+        if parser.should_upgrade():
             return
-        busy = self.cycle is not None and not self.cycle.response_complete
-        if busy or self.parser.get_method() != b"POST" or (target := self._target()) is None:
-            self._to_asgi()
-            return
-        plane = self.plane
-        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-        try:
-            head, length = self._read_head(target)
-        except BadHead as error:
-            head = Head(target[0], target[1], request_id(self.headers, plane.request_ids))
-            self._refuse(self._begin(head, keep_alive), error.reason, error.detail)
-            return
-        cycle = self._begin(head, keep_alive)
-        if not plane.handler.knows(head):
-            # Before its body: what a stranger sends is not worth holding.
-            self._refuse(cycle, "unauthenticated", NO_KEY)
-            return
-        if length > plane.max_body_bytes:
-            self._refuse(cycle, "too_large", f"the body has {length} bytes, the limit is {plane.max_body_bytes}")
-        elif self.expect_100_continue:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def on_body(self, body: bytes) -> None:
-        """Collect the body of an inference request, up to the limit."""
-        self._head_bytes = 0
-        cycle: Any = self.cycle
-        if type(cycle) is not InferCycle:
-            super().on_body(body)
-            return
-        if cycle.refused:
-            return
-        cycle.body += body
-        if len(cycle.body) > self.plane.max_body_bytes:
-            cycle.body = bytearray()
-            self._refuse(cycle, "too_large", f"the body is over the limit of {self.plane.max_body_bytes} bytes")
-
-    def on_message_complete(self) -> None:
-        """The request is whole: start the exchange."""
-        cycle: Any = self.cycle
-        if self.parser.should_upgrade():
-            return
-        if type(cycle) is not InferCycle:
-            super().on_message_complete()
-            return
-        cycle.more_body = False
-        if cycle.refused:
-            self.transport.close()
-            return
-        cycle.exchange = self.plane.handler.start(cycle.head, cycle.body, cycle.reply)
-        cycle.body = bytearray()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone: so has its interest in what is under way."""
-        cycle = self._infer
-        if cycle is not None and not cycle.response_complete:
-            cycle.disconnected = True
-            if cycle.exchange is not None:
-                cycle.exchange.cancel()
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """The client reads too slowly: take no more requests of it, or its answers would pile up here."""
-        super().pause_writing()
-        self.paused_at_s = self.loop.time()
-        self.flow.pause_reading()
-
-    def resume_writing(self) -> None:
-        """The client reads again."""
-        super().resume_writing()
-        self.paused_at_s = 0.0
-        self.flow.resume_reading()
-
-    def after_reply(self) -> None:
-        """The connection is free for its next request, which may be waiting already."""
-        if self.pipeline:
-            self.on_response_complete()
-        else:
-            self.idle_since_s = self.loop.time()
-
-    def is_overdue(self, now_s: float) -> bool:
-        """Idle for KEEP_ALIVE_S (a part of a head is no life), or a body not sent or answers not read for BODY_S."""
-        if self.paused_at_s and now_s - self.paused_at_s > BODY_S:
-            return True
-        if self.is_idle():
-            return now_s - self.idle_since_s > KEEP_ALIVE_S
-        return bool(self.cycle.more_body) and now_s - self.head_at_s > BODY_S
-
-    def is_idle(self) -> bool:
-        """No request is under way, not even a part of one."""
-        return self.cycle is None or self.cycle.response_complete
-
-    def _to_asgi(self) -> None:
-        url, headers, expect = self.url, self.headers, self.expect_100_continue
-        super().on_message_begin()
-        self.url, self.expect_100_continue = url, expect
-        self.headers.extend(headers)  # the scope refers to this very list
-        super().on_headers_complete()
-
-    def _target(self) -> tuple[str, str] | None:
-        """(model, version) where the URL is an inference one."""
-        known = self._known
-        return (
-            (known[2].model, known[2].version) if known is not None and known[0] == self.url else infer_path(self.url)
-        )
-
-    def _read_head(self, target: tuple[str, str]) -> tuple[Head, int]:
-        """The head of this request; what a connection repeats, as most clients do, is read and judged once."""
-        known, ids = self._known, self.plane.request_ids
-        if known is not None and known[0] == self.url and known[1] == self.headers:
-            head = known[2].renewed(ids.new())
+        headers, self._headers = self._headers, []
+        known, version = self._known, parser.get_http_version()
+        post, newest = parser.get_method() == b"POST", version == "1.1"
+        keep_alive = newest and parser.should_keep_alive()
+        cycle: HttpCycle
+        if known is not None and post and newest and known.url == self._url and known.headers == headers:
             # The newest one stays known: after a reload it is the one that is judged anew.
-            self._known = (known[0], known[1], head, known[3])
-            return head, known[3]
-        head, length = read_head(target, self.headers, ids)
-        own_id = any(name == b"x-request-id" for name, _ in self.headers)
-        self._known = None if own_id else (self.url, self.headers, head, length)
-        return head, length
+            head = known.head = known.head.renewed(self.plane.request_ids.new())
+            cycle = InferCycle(self, head, known.framing, keep_alive)
+        else:
+            cycle = self._new_cycle(headers, version, keep_alive)
+        self.receiving = cycle
+        if self.serving is None:
+            self.serving = cycle
+        else:
+            self.take(cycle)
+        self._admit(cycle)
 
-    def linger(self) -> None:
-        """Say that nothing more will come, read and drop what the client still sends, for a while, then close."""
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self.loop.call_later(LINGER_S, self.transport.abort)
+    def _new_cycle(self, headers: list[tuple[bytes, bytes]], version: str, keep_alive: bool) -> HttpCycle:
+        """A request as none before it on this connection. Refuses one that cannot be acted on."""
+        plane, method = self.plane, self._parser.get_method()
+        head = Head("", "", "")
+        try:
+            if version not in ("1.1", "1.0"):
+                raise BadHead("malformed", "only HTTP/1.1 and HTTP/1.0 are served")
+            if len(self._url) > MAX_URL_BYTES:
+                raise BadHead("uri_too_long", f"the request target is over {MAX_URL_BYTES} bytes")
+            if self._part_bytes and sum(len(name) + len(value) for name, value in headers) > MAX_HEAD_BYTES:
+                raise BadHead("headers_too_large", f"the headers are over {MAX_HEAD_BYTES} bytes")
+            framing = read_framing(headers, version)
+            target = infer_path(self._url) if method == b"POST" else None
+            if target is None:
+                return self._app_cycle(method, headers, framing, keep_alive)
+            head = Head(*target, "")
+            head, _ = read_head(target, headers, plane.request_ids)
+        except RequestError as error:
+            head.request_id = request_id(headers, plane.request_ids)
+            cycle = InferCycle(self, head, Framing(), keep_alive)
+            cycle.bodiless = method == b"HEAD"
+            self.refuse(error, cycle)
+            raise _Refused from None
+        framing.limit_bytes = plane.http.max_body_bytes
+        if head.codec is JSON:
+            framing.limit_bytes = min(framing.limit_bytes, plane.http.max_json_bytes)
+        own_id = any(name == b"x-request-id" for name, _ in headers)
+        if version == "1.1" and not own_id:
+            self._known = _Known(self._url, headers, head, framing)
+        return InferCycle(self, head, framing, keep_alive)
 
-    def _begin(self, head: Head, keep_alive: bool) -> InferCycle:
-        cycle = InferCycle(self, head, keep_alive)
-        self.cycle = self._infer = cycle  # type: ignore[assignment]
+    def _app_cycle(
+        self, method: bytes, headers: list[tuple[bytes, bytes]], framing: Framing, keep_alive: bool
+    ) -> AppCycle:
+        target = path_of(self._url) if self._url != b"*" else self._url
+        head = Head("", "", request_id(headers, self.plane.request_ids))
+        if framing.length or framing.chunked:
+            head, _ = read_head(("", ""), headers, self.plane.request_ids)  # whose body it is counts
+        framing.limit_bytes = MAX_BODY_BYTES
+        cycle = AppCycle(self, head, framing, keep_alive)
+        cycle.ask(method, target, headers)
         return cycle
 
-    def _refuse(self, cycle: InferCycle, reason: str, detail: str) -> None:
-        """Answer before the body was read; the connection cannot be used again."""
-        cycle.refused = True
-        cycle.reply(self.plane.handler.refused(cycle.head, RequestError(reason, detail)))
+    def _admit(self, cycle: HttpCycle) -> None:
+        """Judge what a head says of its body before any of it is held."""
+        framing, plane = cycle.framing, self.plane
+        if (type(cycle) is InferCycle or framing.length or framing.chunked) and not plane.handler.knows(cycle.head):
+            # What a stranger sends is not worth holding.
+            self._refuse_coming(RequestError("unauthenticated", NO_KEY))
+        if framing.length > framing.limit_bytes:
+            detail = f"the body has {framing.length} bytes, over the limit of {framing.limit_bytes}"
+            self._refuse_coming(RequestError("too_large", detail))
+        if plane.held_bytes + framing.length > plane.max_held_bytes:
+            self._refuse_coming(plane.no_room())
+        if framing.expects:
+            self.say_continue(cycle)
 
-    def _refuse_bytes(self, reason: str, detail: str) -> None:
-        """Answer what never became a request. Behind one still under way it would pass for that one's answer."""
-        if self.parser is _DEAF or self.transport.is_closing():
+    def on_body(self, body: bytes) -> None:
+        """Collect the body, up to the limits."""
+        cycle, plane = self.receiving, self.plane
+        assert cycle is not None
+        if not cycle.body:
+            cycle.body = body
+        else:
+            if type(cycle.body) is bytes:
+                cycle.body = bytearray(cycle.body)
+            cycle.body += body
+        cycle.held_bytes += len(body)
+        plane.held_bytes += len(body)
+        if cycle.held_bytes > cycle.framing.limit_bytes:
+            detail = f"the body is over the limit of {cycle.framing.limit_bytes} bytes"
+            self._refuse_coming(RequestError("too_large", detail))
+        if plane.held_bytes > plane.max_held_bytes:
+            self._refuse_coming(plane.no_room())
+
+    def on_message_complete(self) -> None:
+        """The request is whole: its turn may have come."""
+        cycle = self.receiving
+        if cycle is None or cycle is HEAD:  # refused, or to be read anew without its offer to upgrade
             return
-        self.parser = _DEAF
-        cycle: Any = self.cycle
-        if self.is_idle():
-            cycle = self._begin(Head("", "", self.plane.request_ids.new()), False)
-        if type(cycle) is not InferCycle or not cycle.more_body:
-            self.transport.close()
-        elif not cycle.refused:
-            self._refuse(cycle, reason, detail)
+        self.receiving = None
+        cycle.more_body = False
+        if not cycle.keep_alive:
+            self.deaf = True  # the last one: what comes behind it is not for us
+        if cycle is self.serving:
+            cycle.start()
 
-    def _without_offer(self, rest: bytes) -> bytes:
-        """An offer to upgrade is declined as HTTP has it, by answering in HTTP/1.1. Returns the bytes to go on with.
+    def _refuse_coming(self, error: RouterError) -> None:
+        """Refuse from within the parser."""
+        self.refuse(error)
+        raise _Refused
+
+    def _without_offer(self, rest: bytes) -> None:
+        """An offer to upgrade is declined as HTTP has it, by answering in the version it came in.
 
         The parser reads neither the body behind an offer nor anything after it, so a new one reads the head again
         without the offer. Java's client offers HTTP/2 with every first request of a connection.
         """
-        method = self.parser.get_method()
+        method, version = self._parser.get_method(), self._parser.get_http_version().encode()
         if method == b"CONNECT":
-            self._refuse_bytes("malformed", "CONNECT is not served")
-            return b""
-        lines = [b"%s %s HTTP/1.1" % (method, self.url)]
-        lines += [b"%s: %s" % header for header in self.headers if header[0] not in _OFFER]
-        self.parser = httptools.HttpRequestParser(self)
-        return b"\r\n".join([*lines, b"", rest])
-
-
-def protocol_class(plane: DataPlane) -> type[asyncio.Protocol]:
-    """The protocol bound to one data plane, as uvicorn's Config wants it."""
-    return type("BoundInferProtocol", (InferProtocol,), {"plane": plane})
+            self.refuse(RequestError("malformed", "CONNECT is not served"))
+            return
+        lines = [b"%b %b HTTP/%b" % (method, self._url, version)]
+        lines += [b"%b: %b" % header for header in self._headers if header[0] not in _OFFER]
+        if any(name == b"connection" and b"close" in value.lower() for name, value in self._headers):
+            lines.append(b"connection: close")
+        self.receiving = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._feed(b"\r\n".join([*lines, b"", rest]))

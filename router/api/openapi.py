@@ -12,15 +12,18 @@ from typing import Any
 from router.api.schemas import BINARY, HEADERS, OF_ERRORS, PARAMETERS, SCHEMAS, Json
 from router.protocol.problem import PROBLEMS, problem
 
-_ANY = ("malformed", "headers_too_large", "internal")
+_ANY = (
+    "malformed", "request_timeout", "too_large", "uri_too_long", "unsupported_media_type", "headers_too_large",
+    "saturated", "too_many_connections", "internal",
+)  # fmt: skip
 """Reasons that any request may meet."""
-_KNOWN = ("unauthenticated", "model_not_found", "not_found", "unsupported_media_type")
+_KNOWN = ("unauthenticated", "model_not_found", "not_found")
 """And any that asks about a model."""
-_QUERY = ("unauthenticated", "too_large", "unsupported_media_type")
+_QUERY = ("unauthenticated",)
 """And any with a small JSON body."""
 _INFER = (
-    *_KNOWN, "policy_denied", "too_large", "shape_mismatch", "saturated", "quota_exceeded", "no_ready_pool", "draining",
-    "deadline_unmeetable", "backend_failed", "backend_lost", "backend_timeout",
+    *_KNOWN, "policy_denied", "shape_mismatch", "quota_exceeded", "no_ready_pool", "draining", "deadline_unmeetable",
+    "backend_failed", "backend_lost", "backend_timeout",
 )  # fmt: skip
 
 

@@ -70,6 +70,10 @@ class Encoded(msgspec.Struct, gc=False):
 class Codec(Protocol):
     """One encoding of requests and their answers. Holds nothing of a request but how its body is laid out."""
 
+    def text_bytes(self, body_bytes: int) -> int:
+        """How much of a body of that size is text, which holds the loop while it is read."""
+        ...
+
     def parse(self, body: Body, limits: ParseLimits) -> ParsedInfer:
         """Raises RequestError: malformed, shape_mismatch, too_large. Takes over `body`: it must not change any more."""
         ...

@@ -82,6 +82,10 @@ class OipCodec(msgspec.Struct, frozen=True):
     json_bytes: int | None = None
     """Length of the JSON where the request says it, for there may be binary data behind; None: the whole body."""
 
+    def text_bytes(self, body_bytes: int) -> int:
+        """See codec.Codec."""
+        return body_bytes if self.json_bytes is None else self.json_bytes
+
     def parse(self, body: Body, limits: ParseLimits) -> ParsedInfer:
         """See parse_infer."""
         return parse_infer(body, limits, self.json_bytes)

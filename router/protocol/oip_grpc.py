@@ -73,6 +73,10 @@ class MessageCodec:
         self._message = message
         self._remaining_us = None if remaining_s is None else max(1, int(remaining_s * 1e6))
 
+    def text_bytes(self, body_bytes: int) -> int:
+        """See codec.Codec: protobuf is none."""
+        return 0
+
     def parse(self, body: Body, limits: ParseLimits) -> ParsedInfer:
         """See codec.Codec. The call's own deadline bounds the request's `timeout`."""
         message, parameters = self._message, _parameters(self._message.parameters)

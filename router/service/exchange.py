@@ -38,8 +38,24 @@ class Exchange:
     """One request on its way. `cancel` when the client has gone; otherwise `on_end` gets the reply."""
 
     __slots__ = (
-        "_attempt", "_cancel_timer", "_decision", "_ended", "_facts", "_h", "_head", "_item", "_last_error", "_on_end",
-        "_parsed", "_stages", "_started_s", "_tenant", "_ticket", "_version",
+        "_attempt",
+        "_cancel_timer",
+        "_decision",
+        "_ended",
+        "_facts",
+        "_h",
+        "_head",
+        "_item",
+        "_last_error",
+        "_late",
+        "_on_end",
+        "_parsed",
+        "_stages",
+        "_started_s",
+        "_tenant",
+        "_ticket",
+        "_version",
+        "counted",
     )  # fmt: skip
 
     def __init__(self, handler: Handler, head: Head, on_end: OnEnd) -> None:
@@ -58,6 +74,9 @@ class Exchange:
         self._ticket: Ticket | None = None
         self._cancel_timer: Callable[[], None] | None = None
         self._last_error: RouterError | None = None
+        self.counted = ""
+        """Tenant that it counts for as under way."""
+        self._late = False
         self._ended = False
 
     def run(self, body: Body) -> None:
@@ -69,6 +88,17 @@ class Exchange:
             self._fail(error)
         except Exception:
             self._internal()
+
+    def run_late(self, body: Body) -> None:
+        """Run for one that had to wait for its turn: it may be over by now, or out of time."""
+        if not self._ended:
+            self._late = True
+            self.run(body)
+
+    def refuse(self, error: RouterError) -> None:
+        """End a request before its body is looked at."""
+        self._tenant = self.counted
+        self._fail(error)
 
     def cancel(self) -> None:
         """The client has gone: give back what is held and record it."""
@@ -84,6 +114,8 @@ class Exchange:
             terms = h.terms(head, proven)
         tenant, spec = terms.tenant, terms.spec
         self._tenant, self._version = tenant.id, spec.version
+        if self._late and h.clock.now_s() - self._started_s > terms.times.timeout_s:
+            raise CapacityError("deadline_unmeetable", "the deadline passed before the body was parsed")
         parsed = self._parsed = head.codec.parse(body, h.limits)
         times = terms.times.narrowed(parsed.parameters)
         try:
@@ -238,7 +270,7 @@ class Exchange:
         self._give_back()
         if self._cancel_timer is not None:
             self._cancel_timer()
-        self._h.ended(record)
+        self._h.ended(record, self.counted)
 
 
 def _check_outputs(spec: ModelSpec, asked: ParsedInfer) -> None:

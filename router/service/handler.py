@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 
 import msgspec
 
 from models.spec import ModelSpec
-from router.core.errors import RequestError, RouterError
+from router.core.errors import CapacityError, RequestError, RouterError
 from router.core.facts import TenantFacts
 from router.core.outcome import MAX_QUOTED, unknown_model
 from router.core.record import RequestRecord
@@ -26,10 +27,14 @@ from router.service.exchange import Exchange, OnEnd
 from router.service.head import Head, ModelDefaults, RequestTimes, Terms
 from router.service.ports import Clock, Dispatcher, NoDispatcher, NoTotals, RecordHook, Timers, Totals
 from router.service.reply import Badge, Reply, failed
+from router.service.turns import Turns
 
 log = logging.getLogger("pointsman.request")
 
 NO_KEY = "no valid API key: send `Authorization: Bearer <key>`"
+LARGE_TEXT_BYTES = 64 * 1024
+"""JSON above this takes turns: it holds the loop for 10 ns a byte."""
+QUOTA_RETRY_S = 1.0
 
 
 class Handler(msgspec.Struct):
@@ -54,14 +59,37 @@ class Handler(msgspec.Struct):
     generation: object = msgspec.field(default_factory=object)
     """Identity of the configuration in force; a reload brings a new one."""
     open_exchanges: int = 0
+    max_per_tenant: int = 4096
+    """Exchanges of one tenant under way at once."""
+    under_way: dict[str, int] = msgspec.field(default_factory=dict)
+    """Exchanges by tenant."""
+    _turns: Turns | None = None
     _next_id: int = 0
 
     def start(self, head: Head, body: Body, on_end: OnEnd) -> Exchange:
         """Begin one request. `on_end` is called once, possibly before this returns, unless it is cancelled first."""
         exchange = Exchange(self, head, on_end)
         self.open_exchanges += 1
-        exchange.run(body)
+        terms = head.terms
+        known = terms is not None and terms.generation is self.generation
+        tenant = terms.tenant if terms and known else self.credentials.authenticate(head.credential)
+        if tenant is not None:
+            exchange.counted = tenant.id
+            under_way = self.under_way[tenant.id] = self.under_way.get(tenant.id, 0) + 1
+            if under_way > self.max_per_tenant:
+                detail = f"the tenant has {self.max_per_tenant} requests under way already"
+                exchange.refuse(CapacityError("quota_exceeded", detail, retry_after_s=QUOTA_RETRY_S))
+                return exchange
+        if len(body) > LARGE_TEXT_BYTES and head.codec.text_bytes(len(body)) > LARGE_TEXT_BYTES:
+            self._large_turns().take(partial(exchange.run_late, body))
+        else:
+            exchange.run(body)
         return exchange
+
+    def _large_turns(self) -> Turns:
+        if self._turns is None:
+            self._turns = Turns(self.clock, self.timers, lambda: self._next_id)
+        return self._turns
 
     def terms(self, head: Head, tenant: TenantFacts) -> Terms:
         """What the head of a proven tenant asks for, kept in it for requests like it. Raises RequestError."""
@@ -79,9 +107,11 @@ class Handler(msgspec.Struct):
         log.info("request %s: %s: %s", head.request_id, error.reason, error.detail)
         return failed(error, head.request_id)
 
-    def ended(self, record: RequestRecord) -> None:
-        """An exchange has ended."""
+    def ended(self, record: RequestRecord, counted: str) -> None:
+        """An exchange has ended; it was counted as under way for that tenant, "" for none."""
         self.open_exchanges -= 1
+        if counted:
+            self.under_way[counted] -= 1
         self.record(record)
 
     def new_item_id(self) -> int:

@@ -58,9 +58,12 @@ class Badge(msgspec.Struct, frozen=True):
 NO_POOL = Badge("", emulated=False, lines=b"")
 
 
-def badge(pool: str, accelerator: str, emulated: bool) -> Badge:
-    """The badge of one pool. Names are the configuration's, which admits no control characters."""
-    lines = f"x-pointsman-pool: {pool}\r\nx-pointsman-accelerator: {accelerator}\r\n"
+def badge(pool: str, accelerator: str, emulated: bool, reveal: bool = True) -> Badge:
+    """The badge of one pool. Names are the configuration's, which admits no control characters.
+
+    Without `reveal` replies do not say which pool and accelerator class it was; that it is emulated they always say.
+    """
+    lines = f"x-pointsman-pool: {pool}\r\nx-pointsman-accelerator: {accelerator}\r\n" if reveal else ""
     if emulated:
         lines += "x-pointsman-emulated: true\r\n"
     return Badge(accelerator, emulated, lines.encode())

@@ -95,7 +95,8 @@ HEADERS = {
     "id too long": ({"x-request-id": "a" * 129}, 400, "x-request-id"),
     "id not ASCII": ({"x-request-id": "ä".encode()}, 400, "x-request-id"),
     "empty id": ({"x-request-id": ""}, 400, "x-request-id"),
-    "compressed": ({"content-encoding": "gzip"}, 415, "compressed"),
+    "compressed": ({"content-encoding": "br"}, 415, "gzip, deflate"),
+    "not what it says": ({"content-encoding": "gzip"}, 400, "content-encoding"),
     "JSON cut short by its length": ({"inference-header-content-length": "10"}, 400, "truncated"),
     "JSON longer than the body": ({"inference-header-content-length": "999999"}, 400, "999999, the body has"),
     "a length that is no number": ({"inference-header-content-length": "1e3"}, 400, "a whole number"),
@@ -172,7 +173,7 @@ def test_a_body_over_the_limit_is_refused_declared_or_not(fleet, client):
     big = b" " * (MAX_BODY_BYTES + 1)
     headers = fleet.headers("demo", x_request_id="big")
     declared = client.post(MLP_INFER, content=big, headers=headers)
-    check(declared, 413, f"the limit is {MAX_BODY_BYTES}")
+    check(declared, 413, f"the limit of {MAX_BODY_BYTES}")
     chunked = client.post(MLP_INFER, content=iter([big[:1000], big]), headers=headers)
     check(chunked, 413, f"the limit of {MAX_BODY_BYTES}")
     assert {reply.headers["x-request-id"] for reply in (declared, chunked)} == {"big"}

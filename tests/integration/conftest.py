@@ -1,12 +1,16 @@
-"""Fixtures of more than one file of stream tests."""
+"""Fixtures of more than one file of stream tests. Tests here use benchmarks/ too, which is no installed package."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from far_rig import Far, Join
 from stream_rig import Router, until
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import pytest
 
 from deployments.runtime import LoopTimers
 from models.spec import BatchRule, ModelSpec, TensorSpec
-from router.api.cycle import DataPlane
 from router.api.grpc_listener import GrpcListener
 from router.api.grpc_servicer import SERVICE
 from router.api.heads import RequestIds
+from router.api.plane import DataPlane
 from router.config.settings import GrpcSettings, HttpSettings
 from router.core.eligibility import EligibilityRow, Verdict
 from router.core.facts import AcceleratorFacts, PoolFacts, TenantFacts
@@ -65,8 +65,8 @@ class Rig:
             timers=LoopTimers(loop), clock=clock, record=self.records.append,
             badges={"cpu": badge("cpu", "x86-cpu", False)}, limits=ParseLimits(1000, 1000), dispatcher=self,
         )  # fmt: skip
-        self.plane = DataPlane(self.handler, RequestIds("rig"), http.max_body_bytes, "1.2.3")
-        self.listener = GrpcListener(self.plane, http, body_bytes)
+        self.plane = DataPlane(self.handler, RequestIds("rig"), http, body_bytes, "1.2.3")
+        self.listener = GrpcListener(self.plane)
         self.up()
 
     def up(self) -> None:

@@ -186,7 +186,7 @@ async def test_a_stream_that_is_cancelled_cancels_all_of_its_work(rig, client):
     stream.cancel()
     await until(lambda: len(rig.records) == 3)
     assert {record.outcome for record in rig.records} == {"client_gone"}
-    await until(lambda: rig.listener.servicer.held_bytes == 0)
+    await until(lambda: rig.plane.held_bytes == 0)
     assert rig.ledger.held("cpu").requests == 0
 
 
@@ -195,10 +195,10 @@ async def test_a_stream_that_is_cancelled_while_idle_holds_nothing(rig, client):
     stream = client.stream()
     await stream.write(infer(1))
     assert numbers((await stream.read()).infer_response) == [1, 2]
-    await until(lambda: rig.listener.servicer.held_bytes == 0)
+    await until(lambda: rig.plane.held_bytes == 0)
     stream.cancel()
     await until(lambda: not rig.listener.servicer.streams)
-    assert rig.listener.servicer.held_bytes == 0
+    assert rig.plane.held_bytes == 0
 
 
 async def test_a_stranger_gets_no_stream(client):

@@ -38,7 +38,7 @@ async def test_bounds(caplog):
         for ticket in rig.held:
             ticket.answer()
         assert [numbers(await call) for call in calls] == [[1, 2], [1, 2]]
-        assert rig.listener.servicer.held_bytes == 0
+        assert rig.plane.held_bytes == 0
         rig.hold = False
         await client("ModelInfer", wide)
     assert not caplog.get_records("call") or all(r.levelno < logging.ERROR for r in caplog.get_records("call"))

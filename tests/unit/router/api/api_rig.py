@@ -15,8 +15,8 @@ from deployments.runtime import LoopTimers, RouterState, router_state
 from models.spec import BatchRule, ModelSpec, TensorSpec, TextInput
 from router.api.admin import admin_app
 from router.api.asgi import data_app
-from router.api.cycle import DataPlane
 from router.api.heads import RequestIds
+from router.api.plane import DataPlane
 from router.config.load import load
 from router.policy.credentials import digest
 from router.protocol.link import ModelGrant
@@ -102,7 +102,7 @@ async def running(tmp_path: Path, **server: object) -> AsyncIterator[Rig]:
     metrics = Metrics(tmp_path / "metrics")
     settings = load(fleet_file(tmp_path, **server), SPECS)
     state = router_state(settings, SPECS, LoopTimers(asyncio.get_running_loop()), SystemClock(), metrics)
-    plane = DataPlane(state.handler, RequestIds("t"), 1 << 20, "0.0.0")
+    plane = DataPlane(state.handler, RequestIds("t"), settings.server.http, settings.limits.body_bytes, "0.0.0")
 
     def status() -> dict[str, object]:
         return {"pools": fleet_status(state.fleet, state.clock.now_s())}

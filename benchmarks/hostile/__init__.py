@@ -1,0 +1,1 @@
+"""What attackers of the data listener cost everybody else."""

@@ -1,0 +1,124 @@
+"""TLS of the data listener: handshakes within bounds, and a certificate that is taken up anew when its files change."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+
+from router.api.http import InferProtocol
+from router.api.linger import LINGER_S
+from router.api.plane import DataPlane, log
+from router.config.load import tls_context
+from router.config.settings import HttpSettings
+
+ACCEPTS_PER_TURN = 32
+"""A handshake takes the loop about a millisecond: others have their turn between."""
+ACCEPT_PAUSE_S = 1.0
+_Stamp = tuple[tuple[int, int, int], ...]
+
+
+class Certificate:
+    """What the listener presents. `context` is replaced whole: connections that have it keep theirs."""
+
+    def __init__(self, http: HttpSettings) -> None:
+        """Raises OSError and ssl.SSLError."""
+        self._http = http
+        self._stamp = _stamp(http)
+        self.context = _context(http)
+
+    async def renew(self) -> None:
+        """Take up what the files hold now. A pair that does not fit is told once and leaves the old one in force."""
+        loop = asyncio.get_running_loop()
+        try:
+            stamp = await loop.run_in_executor(None, _stamp, self._http)
+            if stamp == self._stamp:
+                return
+            self._stamp = stamp
+            self.context = await loop.run_in_executor(None, _context, self._http)
+        except (OSError, ssl.SSLError) as error:
+            log.error("the new certificate cannot be used, the old one stays in force: %s", error)
+        else:
+            log.info("a new certificate is in force")
+
+
+def _context(http: HttpSettings) -> ssl.SSLContext:
+    context = tls_context(http)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _stamp(http: HttpSettings) -> _Stamp:
+    found = [os.stat(path) for path in (http.certificate, http.key)]
+    return tuple((at.st_mtime_ns, at.st_ino, at.st_size) for at in found)
+
+
+class TlsServer:
+    """Accepts connections and shakes hands with them. Has what the listener uses of an asyncio.Server.
+
+    asyncio's own server tells nobody of a handshake that fails, so that those under way could not be counted, and one
+    connection too many is not worth a handshake.
+    """
+
+    def __init__(self, plane: DataPlane, certificate: Certificate, sock: socket.socket) -> None:
+        """`sock` is bound and listening."""
+        self._plane = plane
+        self._certificate = certificate
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        sock.setblocking(False)
+        self._listen()
+
+    def is_serving(self) -> bool:
+        """Whether new connections are accepted."""
+        return self._sock.fileno() >= 0
+
+    def close(self) -> None:
+        """Accept no more; handshakes under way go on."""
+        if self.is_serving():
+            self._loop.remove_reader(self._sock)
+            self._sock.close()
+
+    def _listen(self) -> None:
+        if self.is_serving():
+            self._loop.add_reader(self._sock, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # out of file descriptors or memory: the rest waits in the kernel meanwhile
+                log.error("connections cannot be accepted: %s", error)
+                self._loop.remove_reader(self._sock)
+                self._loop.call_later(ACCEPT_PAUSE_S, self._listen)
+                return
+            self._plane.handshakes += 1
+            if self._plane.is_full():
+                self._plane.handshakes -= 1
+                self._plane.count_too_many()
+                sock.close()
+                continue
+            task = self._loop.create_task(self._shake_hands(sock))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _shake_hands(self, sock: socket.socket) -> None:
+        plane = self._plane
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await self._loop.connect_accepted_socket(
+                lambda: InferProtocol(plane),
+                sock,
+                ssl=self._certificate.context,
+                ssl_handshake_timeout=plane.http.head_timeout_s,
+                ssl_shutdown_timeout=LINGER_S,
+            )
+        except (OSError, ssl.SSLError) as error:  # no TLS, none that both speak, gone, or too slow
+            log.debug("no TLS connection: %r", error)
+        finally:
+            plane.handshakes -= 1
