@@ -16,7 +16,7 @@ pytestmark = pytest.mark.asyncio
 NOT_SENT = {"client_gone", "method_not_allowed"}
 """The one has nobody left to read it; the other belongs to no operation."""
 BEFORE_ROUTES = ("400", "408", "413", "414", "415", "429", "431", "500")
-"""Of how a request is sent, or of faults of ours: not every one can be had here. So is 503, but for paths about health."""
+"""Of how a request is sent, or of faults of ours: not every one can be had here. 503 can, on paths about health."""
 INFER = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
 """Served without the application, see router/api/http.py."""
 
