@@ -17,7 +17,7 @@ UV_PIP = $(if $(INDEX),UV_DEFAULT_INDEX=$(INDEX)) $(UV) pip
 INSTALL = $(UV_PIP) install --no-deps --build-constraints $(LOCKS)/tools.txt --python
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format models bench env-openvino proto lock clean
+.PHONY: help serve test check format models bench bench-wire soak fuzz env-openvino env-clients proto lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,7 +25,7 @@ help: ## this list
 serve: $(VENV)/.serve models $(VENV)/.providers ## start the example fleet here (ARGS='--config FILE': another)
 	@$(BIN)/pointsman serve $(ARGS)
 
-test: $(VENV)/.dev models env-openvino ## every test, with real Ray, ONNX Runtime and Prometheus (ARGS for pytest)
+test: $(VENV)/.dev models env-openvino env-clients ## every test, with real Ray, ONNX Runtime and Prometheus (ARGS for pytest)
 	@$(BIN)/pytest $(ARGS)
 
 check: $(VENV)/.dev ## the gate: format, lint, types, layers, budgets
@@ -45,7 +45,18 @@ models: $(VENV)/.serve ## build the bundled models that are not up to date
 bench: $(VENV)/.bench models env-openvino ## this router beside its peers, one run: a table and ratios
 	@$(BIN)/python -m benchmarks.http.run $(ARGS)
 
+bench-wire: $(VENV)/.dev models env-clients ## JSON, binary tensors and gRPC beside Triton, KServe and MLServer (ARGS)
+	@$(BIN)/python -m benchmarks.wire $(ARGS)
+
+soak: $(VENV)/.dev models ## a million requests through one router: its memory and file descriptors (ARGS)
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
+
+fuzz: $(VENV)/.dev models ## search for inputs that break what reads bytes (ARGS='--seconds 600 framing')
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 env-openvino: .venv-openvino/.ready ## the environment in which OpenVINO runs on a CPU that is not Intel's
+
+env-clients: .venv-clients/.ready ## the environment of the clients that nobody here wrote
 
 clean: ## remove environments and everything built
 	rm -rf $(VENV) .venv-* .uv build *.egg-info
@@ -97,9 +108,18 @@ proto: $(UV) ## write the gRPC message classes anew from their .proto files
 	@$(UV_PIP) install --quiet --python .venv-proto/bin/python grpcio-tools==1.85.1
 	@.venv-proto/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. router/protocol/proto/*.proto
 
+.venv-clients/.ready: $(LOCKS)/clients.txt | $(UV)
+	@echo "installing the clients of other servers into .venv-clients"
+	@$(UV) venv --quiet --clear --python .uv/bin/python .venv-clients
+	@$(INSTALL) .venv-clients/bin/python -r $(LOCKS)/clients.txt
+	@touch $@
+
 # Locks, from pyproject.toml. What a lock has stays as far as it fits; `make lock ARGS=--upgrade` takes the newest.
 COMPILE = $(UV_PIP) compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	--python-version 3.11 $(ARGS)
+# What kserve asks for and its clients never import
+NOT_BY_CLIENTS = cryptography pillow pyasn1 pyjwt uvloop websockets httptools python-dotenv aiohttp-retry tzdata \
+	grpcio-tools
 lock: $(UV) ## write requirements/ anew from pyproject.toml
 	printf 'setuptools\nuv\n' | $(COMPILE) - -o $(LOCKS)/tools.txt
 	$(COMPILE) pyproject.toml -o $(LOCKS)/serve.txt
@@ -108,4 +128,6 @@ lock: $(UV) ## write requirements/ anew from pyproject.toml
 	printf 'onnxruntime\nonnxruntime-ep-openvino\n' > $(LOCKS)/.replaced
 	echo onnxruntime-openvino==1.24.1 | $(COMPILE) pyproject.toml - --constraints $(LOCKS)/serve.txt \
 		--excludes $(LOCKS)/.replaced -o $(LOCKS)/openvino.txt
+	printf '%s\n' $(NOT_BY_CLIENTS) > $(LOCKS)/.replaced
+	$(COMPILE) $(LOCKS)/clients.in --excludes $(LOCKS)/.replaced -o $(LOCKS)/clients.txt
 	rm $(LOCKS)/.replaced

@@ -13,6 +13,9 @@ COMMON = ["numpy==2.4.6", "onnxruntime==1.32.0", "orjson==3.13.0"]
 REQUIREMENTS = {
     "litserve": [*COMMON, "litserve==0.2.19"],
     "mlserver": [*COMMON, "mlserver==1.7.1"],
+    "kserve": [*COMMON, "kserve==0.21.0"],
+    # Its Python backend was compiled against numpy 1: with numpy 2 every tensor arrives empty.
+    "triton": ["numpy==1.26.4", "onnxruntime==1.32.0", "nvidia-pytriton==0.7.0"],
 }
 
 
@@ -36,7 +39,7 @@ def environment(name: str, root: Path) -> Path:
 
 
 def on_demand(names: list[str], root: Path) -> dict[str, System]:
-    """The on-demand peers among `names`, installed and ready to be started."""
+    """The on-demand peers of benchmarks/http among `names`, installed and ready to be started."""
     ports = {"litserve": 18040, "mlserver": 18050}
     notes = {"litserve": "1 API server, 1 worker, batches to 32", "mlserver": "in its main process, batches to 32"}
     return {
@@ -47,6 +50,6 @@ def on_demand(names: list[str], root: Path) -> dict[str, System]:
             notes[name],
             port=ports[name],
         )
-        for name in REQUIREMENTS
+        for name in ports
         if name in names
     }
