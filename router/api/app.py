@@ -24,7 +24,7 @@ Message = MutableMapping[str, Any]
 class AppCycle(HttpCycle):
     """One request for the application."""
 
-    __slots__ = ("headers", "method", "target")
+    __slots__ = ("headers", "method", "needs_key", "target")
 
     def ask(self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         """What is asked: set before it starts. `target` is path and query."""

@@ -33,6 +33,9 @@ class HttpCycle:
         "more_body", "protocol", "refusal", "task",
     )  # fmt: skip
 
+    needs_key: bool
+    """Whether it is refused before its body comes, unless its credential proves a tenant."""
+
     def __init__(self, protocol: Connection, head: Head, framing: Framing, keep_alive: bool) -> None:
         self.protocol = protocol
         self.head = head
@@ -174,6 +177,7 @@ class InferCycle(HttpCycle):
     """One inference request."""
 
     __slots__ = ()
+    needs_key = True
 
     def run(self, body: Body) -> None:
         """See HttpCycle.run."""

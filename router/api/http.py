@@ -185,17 +185,19 @@ class InferProtocol(Connection):
     ) -> AppCycle:
         target = path_of(self._url) if self._url != b"*" else self._url
         head = Head("", "", request_id(headers, self.plane.request_ids))
-        if framing.length or framing.chunked:
+        asks = method == b"POST" and bool(framing.length or framing.chunked)
+        if asks:
             head, _ = read_head(("", ""), headers, self.plane.request_ids)  # whose body it is counts
         framing.limit_bytes = MAX_BODY_BYTES
         cycle = AppCycle(self, head, framing, keep_alive)
+        cycle.needs_key = asks  # other methods with a body are told that there are none
         cycle.ask(method, target, headers)
         return cycle
 
     def _admit(self, cycle: HttpCycle) -> None:
         """Judge what a head says of its body before any of it is held."""
         framing, plane = cycle.framing, self.plane
-        if (type(cycle) is InferCycle or framing.length or framing.chunked) and not plane.handler.knows(cycle.head):
+        if cycle.needs_key and not plane.handler.knows(cycle.head):
             # What a stranger sends is not worth holding.
             self._refuse_coming(RequestError("unauthenticated", NO_KEY))
         if framing.length > framing.limit_bytes:

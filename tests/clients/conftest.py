@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import subprocess
 import sys
@@ -14,21 +13,13 @@ from typing import Any
 import pytest
 import yaml
 
-HERE = Path(__file__).parent
-sys.path.append(str(HERE.parent / "e2e"))
+sys.path.append(str(Path(__file__).parents[1] / "e2e"))
 
-from fleet import MODELS, ROOT, Fleet, free_ports, start_fleet  # noqa: E402
-from identity_model import DATATYPES, build_store  # noqa: E402
+from client_scripts import HERE, PYTHON
+from fleet import MODELS, Fleet, free_ports, start_fleet
+from identity_model import DATATYPES, build_store
 
-PYTHON = ROOT / ".venv-clients" / "bin" / "python"
 SCRIPT_TIMEOUT_S = 240
-
-
-def checks_of(script: str) -> list[str]:
-    """Names of a script's checks, without importing it: it belongs to another environment."""
-    body = ast.parse((HERE / "scripts" / script).read_text()).body
-    names = [node.name for node in body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    return [name.removeprefix("check_") for name in names if name.startswith("check_")]
 
 
 @pytest.fixture(scope="session")

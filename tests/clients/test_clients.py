@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import checks_of
+from client_scripts import checks_of
 
 pytestmark = pytest.mark.cluster
 

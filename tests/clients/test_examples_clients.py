@@ -8,7 +8,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import PYTHON
+from client_scripts import PYTHON
 from fleet import ROOT
 
 pytestmark = pytest.mark.cluster

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from conftest import HERE, PYTHON
+from client_scripts import HERE, PYTHON
 
 pytestmark = pytest.mark.cluster
 
