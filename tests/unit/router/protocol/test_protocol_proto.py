@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from router.protocol.proto import health_pb2, open_inference_pb2
 
 FOLDER = Path(router.protocol.proto.__file__).parent
 TYPES = {value: name[5:].lower() for name, value in vars(FieldDescriptor).items() if name.startswith("TYPE_")}
+CLIENTS = Path(__file__).parents[4] / ".venv-clients" / "bin" / "python"
 TRITON = (
     "import json\n"
     "from tritonclient.grpc import model_config_pb2, service_pb2\n"
@@ -101,11 +101,11 @@ def test_the_wire_is_the_protocols():
 
 
 def test_every_field_is_tritons():
-    """Against the descriptors of Triton's own client, where it is installed; in a process of its own, since one
-    process cannot hold two definitions of one message."""
-    done = subprocess.run([sys.executable, "-c", TRITON], capture_output=True, text=True)
-    if "ModuleNotFoundError" in done.stderr:
-        pytest.skip("tritonclient is not installed")
+    """Against the descriptors of Triton's own client; in a process of its own environment, since one process cannot
+    hold two definitions of one message."""
+    assert CLIENTS.exists(), "make env-clients"
+    done = subprocess.run([CLIENTS, "-c", TRITON], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     theirs = json.loads(done.stdout)
 
     def compare(message: Descriptor) -> None:
