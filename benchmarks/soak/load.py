@@ -64,7 +64,7 @@ class Mix:
             "hung up, unsent": (1, good[: len(good) // 2], 0, self.BREAK),
         }
         if binary:
-            for rows, share in ((1, 12.0), (64, 3.0)):
+            for rows, share in ((1, 12.0), (32, 3.0)):
                 body, headers = _binary(rows)
                 kinds[f"binary, rows: {rows}"] = (share, request(INFER, body, auth | headers), 200, self.KEEP)
         self.names = list(kinds)
@@ -120,7 +120,7 @@ async def _outcome(reader: asyncio.StreamReader, answers: int, expected: int) ->
         async with asyncio.timeout(WAIT_S):
             for _ in range(answers):
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
-                length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+                length = int(head.partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0])
                 await reader.readexactly(length)
     except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
         return type(error).__name__, False

@@ -60,10 +60,11 @@ class Fleet:
         fleet = cls.launch(config_text, tmp_path)
         try:
             fleet.wait_until_it_says("ready after")
+            fleet.keys = json.loads((fleet.state / "run" / "keys.json").read_text())
+            eventually(fleet.is_scraped)  # the metrics process may be half a second behind the first answer
         except BaseException:
             fleet.stop()
             raise
-        fleet.keys = json.loads((fleet.state / "run" / "keys.json").read_text())
         fleet.start_s = time.monotonic() - started_s
         return fleet
 
@@ -153,6 +154,14 @@ class Fleet:
         """Everything that the fleet's replicas logged so far."""
         files = Path(self.environment["RAY_TMPDIR"]).glob("ray/session_2*/logs/serve/*.log")
         return "\n".join(file.read_text(errors="replace") for file in files)
+
+    def is_scraped(self) -> bool:
+        """Whether the metrics process answers."""
+        try:
+            with urllib.request.urlopen(self.metrics_url, timeout=10):
+                return True
+        except OSError:
+            return False
 
     def samples(self, name: str, **labels: str) -> dict[tuple[tuple[str, str], ...], float]:
         """Samples of one metric now, by their sorted labels; only those that have the labels asked for."""
