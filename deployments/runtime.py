@@ -20,7 +20,7 @@ from router.service.cycle import Cycle
 from router.service.handler import Handler
 from router.service.head import ModelDefaults
 from router.service.ports import Clock
-from router.service.reply import badge
+from router.service.reply import Badge, badge
 from router.state.fleet_view import FleetView
 from router.state.inflight import Ledger
 from router.state.pool_queue import PoolQueue
@@ -77,7 +77,8 @@ class RouterState(msgspec.Struct):
         handler = self.handler
         handler.policy, handler.credentials, handler.defaults = new.policy, new.credentials, new.defaults
         handler.specs, handler.limits = new.specs, parse_limits(new.settings)
-        handler.reveal_pools = new.settings.server.http.reveal_pools
+        handler.reveal_pools, handler.badges = new.settings.server.http.reveal_pools, pool_badges(new.settings)
+        handler.max_per_tenant = new.settings.limits.requests_per_tenant
         handler.cycle = handler.cycle.with_profile(new.profile)
         handler.generation = object()
         configure_metrics(self.metrics, new.settings, new.specs)
@@ -121,9 +122,7 @@ def router_state(settings: Settings, specs: Specs, timers: LoopTimers, clock: Cl
         timers=timers,
         clock=clock,
         record=metrics.observe,
-        badges={
-            f.name: badge(f.name, f.accelerator.name, f.emulated, settings.server.http.reveal_pools) for f in facts
-        },
+        badges=pool_badges(settings),
         limits=parse_limits(settings),
         totals=NodeTotals(metrics.folder, metrics.flush),
         reveal_pools=settings.server.http.reveal_pools,
@@ -131,6 +130,13 @@ def router_state(settings: Settings, specs: Specs, timers: LoopTimers, clock: Cl
     )
     configure_metrics(metrics, settings, new.specs)
     return RouterState(handler, fleet, queues, fact_digests(settings), clock, metrics)
+
+
+def pool_badges(settings: Settings) -> dict[str, Badge]:
+    """What replies say of each pool, by its name."""
+    reveal = settings.server.http.reveal_pools
+    facts = [pool.facts for pool in settings.pools]
+    return {f.name: badge(f.name, f.accelerator.name, f.emulated, reveal) for f in facts}
 
 
 def parse_limits(settings: Settings) -> ParseLimits:

@@ -55,6 +55,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone: so has its interest in what is under way."""
+        self.plane.connections.pop(self, None)
         self._forget()
 
     def read_on(self) -> None:
@@ -63,7 +64,7 @@ class Connection(asyncio.Protocol):
 
     def take(self, cycle: HttpCycle) -> None:
         """A request joins the line."""
-        if self.serving is None:
+        if self.serving is None and not self.line:
             self.serving = cycle
             return
         self.line.append(cycle)
@@ -78,13 +79,17 @@ class Connection(asyncio.Protocol):
     def after_reply(self) -> None:
         """The next request of the line has its turn; many may end at once, one after the other."""
         self.serving = None
-        if self.line and not self._turning:
+        if self._turning:
+            return  # who gives the turns goes on, and only then is more read: it would pass those in the line
+        self._turning = True
+        try:
             self._take_turns()
+        finally:
+            self._turning = False
         if self.reading_paused:
             self.read_on()
 
     def _take_turns(self) -> None:
-        self._turning = True
         while self.line and self.serving is None:
             cycle = self.serving = self.line.popleft()
             if cycle.refusal is not None:
@@ -93,7 +98,6 @@ class Connection(asyncio.Protocol):
                 self.say_continue(cycle)
             else:
                 cycle.start()
-        self._turning = False
 
     def refuse(self, error: RouterError, cycle: HttpCycle | None = None) -> None:
         """Answer in its turn a request that is not read to its end; the connection closes behind that answer.
@@ -117,9 +121,13 @@ class Connection(asyncio.Protocol):
             self.pause_reading()
 
     def hang_up(self, *, linger: bool) -> None:
-        """The last reply of this connection has been written. `linger`: more may come, which nobody reads."""
+        """The last reply of this connection has been written. `linger`: more may come, which nobody reads.
+
+        It counts until the client has read that reply, or the time for it is over.
+        """
         self._forget()
         if linger:
+            self.plane.connections.pop(self, None)
             self.plane.lingerers.take(self.transport)
         else:
             self.transport.close()
@@ -156,7 +164,7 @@ class Connection(asyncio.Protocol):
 
     def _state(self) -> str:
         """What the client is at: reading its answers, sending a head or a body, nothing, or waiting for us."""
-        if self.writing_paused:
+        if self.writing_paused or self.transport.is_closing():
             return "reading"
         if self.receiving is None:
             return "idle" if self.serving is None else "waiting"
@@ -192,7 +200,6 @@ class Connection(asyncio.Protocol):
 
     def _forget(self) -> None:
         """Nothing more is to be said on this connection."""
-        self.plane.connections.pop(self, None)
         self.deaf, self.receiving = True, None
         waiting = [*self.line]
         self.line.clear()

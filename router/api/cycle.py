@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from router.api.connection import Connection
 
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+STATUS_LINES[499] = b"HTTP/1.1 499 Client Closed Request\r\n"
 
 
 class HttpCycle:

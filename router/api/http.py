@@ -112,6 +112,8 @@ class InferProtocol(Connection):
 
     def on_message_begin(self) -> None:
         """The first byte of a request has come."""
+        if self.deaf:
+            raise _Refused  # it came in one read with the last one that is answered
         self._url = b""
         self._headers = []
         self.receiving = HEAD
@@ -143,10 +145,7 @@ class InferProtocol(Connection):
         else:
             cycle = self._new_cycle(headers, version, keep_alive)
         self.receiving = cycle
-        if self.serving is None:
-            self.serving = cycle
-        else:
-            self.take(cycle)
+        self.take(cycle)
         self._admit(cycle)
 
     def _new_cycle(self, headers: list[tuple[bytes, bytes]], version: str, keep_alive: bool) -> HttpCycle:

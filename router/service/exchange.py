@@ -38,23 +38,8 @@ class Exchange:
     """One request on its way. `cancel` when the client has gone; otherwise `on_end` gets the reply."""
 
     __slots__ = (
-        "_attempt",
-        "_cancel_timer",
-        "_decision",
-        "_ended",
-        "_facts",
-        "_h",
-        "_head",
-        "_item",
-        "_last_error",
-        "_late",
-        "_on_end",
-        "_parsed",
-        "_stages",
-        "_started_s",
-        "_tenant",
-        "_ticket",
-        "_version",
+        "_attempt", "_body", "_cancel_timer", "_decision", "_ended", "_facts", "_h", "_head", "_item",
+        "_last_error", "_late", "_on_end", "_parsed", "_stages", "_started_s", "_tenant", "_ticket", "_version",
         "counted",
     )  # fmt: skip
 
@@ -76,6 +61,8 @@ class Exchange:
         self._last_error: RouterError | None = None
         self.counted = ""
         """Tenant that it counts for as under way."""
+        self._body: Body = b""
+        """While it waits for its turn to be parsed."""
         self._late = False
         self._ended = False
 
@@ -89,10 +76,15 @@ class Exchange:
         except Exception:
             self._internal()
 
-    def run_late(self, body: Body) -> None:
+    def wait(self, body: Body) -> None:
+        """Keep the body until `run_late`, or until the request is over."""
+        self._body = body
+
+    def run_late(self) -> None:
         """Run for one that had to wait for its turn: it may be over by now, or out of time."""
         if not self._ended:
             self._late = True
+            body, self._body = self._body, b""
             self.run(body)
 
     def refuse(self, error: RouterError) -> None:
@@ -186,7 +178,7 @@ class Exchange:
             self._succeed(answer, attempt, ticket.waited_s + answer.queue_us * 1e-6, body, now_s)
             return
         attempt.replica = ticket.replica
-        error = self._last_error = _error_of(answer)
+        error = self._last_error = _error_of(answer, h.reveal_pools)
         # Inference has no side effects, so what failed for any reason of the replica's may run again elsewhere.
         again = h.cycle.on_failure(attempt, not isinstance(error, RequestError), now_s)
         log.info(
@@ -267,6 +259,7 @@ class Exchange:
 
     def _finish(self, record: RequestRecord) -> None:
         self._ended = True
+        self._body = b""
         self._give_back()
         if self._cancel_timer is not None:
             self._cancel_timer()
@@ -287,13 +280,15 @@ def _check_outputs(spec: ModelSpec, asked: ParsedInfer) -> None:
             raise RequestError("malformed", detail)
 
 
-def _error_of(answer: Answer) -> RouterError:
+def _error_of(answer: Answer, reveal_pools: bool) -> RouterError:
     """The error that ends the request if it may not be tried again."""
     reason = client_reason(answer.reason, answer.dispatched)
     if reason in _CLIENT_FAULTS:
         return RequestError(reason, answer.detail)
+    # A runtime's own words name its provider, its device, its host.
+    detail = answer.detail if reveal_pools else f"{problem(reason).title.lower()}; the router's log has the details"
     if reason == "backend_lost":
-        return CapacityError("no_ready_pool", f"{answer.detail}; no other pool that may serve this is ready")
+        return CapacityError("no_ready_pool", f"{detail}; no other pool that may serve this is ready")
     if not answer.dispatched:
-        return CapacityError(reason, answer.detail)
-    return UpstreamError(reason, answer.detail)
+        return CapacityError(reason, detail)
+    return UpstreamError(reason, detail)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import partial
 
 import msgspec
 
@@ -81,7 +80,8 @@ class Handler(msgspec.Struct):
                 exchange.refuse(CapacityError("quota_exceeded", detail, retry_after_s=QUOTA_RETRY_S))
                 return exchange
         if len(body) > LARGE_TEXT_BYTES and head.codec.text_bytes(len(body)) > LARGE_TEXT_BYTES:
-            self._large_turns().take(partial(exchange.run_late, body))
+            exchange.wait(body)
+            self._large_turns().take(exchange.run_late)
         else:
             exchange.run(body)
         return exchange
@@ -206,10 +206,11 @@ class Handler(msgspec.Struct):
             asked = {head.model: [spec.version] if head.version else list(self.specs[head.model])}
         else:
             asked = {name: list(self._visible(tenant, name)) for name in self.specs}
+        specs = self.specs  # a reload may replace them meanwhile
         totals = await self.totals.by_model()
         none = ModelTotals()
         return [
-            (name, version, totals.get(name, none) if version == next(iter(self.specs[name])) else none)
+            (name, version, totals.get(name, none) if version == next(iter(specs[name])) else none)
             for name, versions in asked.items()
             for version in versions
         ]

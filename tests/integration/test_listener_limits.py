@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -128,6 +129,20 @@ def test_a_client_that_does_not_read_its_answers_is_hung_up_on(quick):
                 wire.send(many)
                 sent += 1
         assert 0 < sent < 1000
+        until(lambda: not quick.on_loop(lambda: list(quick.plane.connections)))
+
+
+def test_who_asks_for_the_end_and_does_not_read_counts_until_his_time_is_over(quick):
+    """Its last answer waits in memory as any other does, and no longer."""
+    with quick.wire() as wire:
+        wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        until(lambda: quick.on_loop(lambda: list(quick.plane.connections)))
+        (connection,) = quick.on_loop(lambda: list(quick.plane.connections))
+        with socket.socket(fileno=os.dup(connection.transport.get_extra_info("socket").fileno())) as same:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        wire.send(request(mlp(32, 0.123456), connection="close"))
+        until(connection.transport.is_closing)
+        assert quick.on_loop(lambda: list(quick.plane.connections)) == [connection]
         until(lambda: not quick.on_loop(lambda: list(quick.plane.connections)))
 
 

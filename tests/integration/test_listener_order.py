@@ -7,6 +7,8 @@ import json
 import pytest
 from listener_rig import INFER, KEY, get, head, listening, mlp, request, until
 
+from router.service.head import Head
+
 BAD = request(b"{", x_request_id="bad")
 
 
@@ -55,6 +57,50 @@ def test_many_pipelined_requests_that_fail_at_once_do_not_pile_up(rig):
         until(lambda: rig.echo.held)
         rig.hold(False)
         assert [wire.answer().status for _ in range(2001)] == [200] + [400] * 2000
+
+
+def test_the_line_keeps_its_order_while_more_is_read(rig):
+    """Requests that end at once make room, and what is read into that room stands behind those that waited."""
+    names = ["first", *(f"r{number}" for number in range(400))]
+    rig.hold()
+    with rig.wire() as wire:
+        wire.send(request(x_request_id=names[0]) + b"".join(request(b"{}", x_request_id=name) for name in names[1:]))
+        until(lambda: rig.echo.held)
+        rig.hold(False)
+        assert [wire.answer().headers["x-request-id"] for _ in names] == names
+
+
+def test_what_came_with_the_last_request_before_a_router_leaves_is_not_served(rig):
+    """Its answer could not be sent: the connection has closed behind the one before."""
+    with rig.wire() as wire:
+        wire.send(get())
+        wire.answer()
+        before = rig.on_loop(lambda: rig.handler.new_item_id())
+        rig.on_loop(lambda: setattr(rig.plane, "leaving", True))
+        try:
+            wire.send(request(b"{}") + request())
+            assert wire.answer().headers["connection"] == "close"
+            assert wire.closed()
+            assert rig.on_loop(lambda: rig.handler.new_item_id()) == before + 1
+        finally:
+            rig.on_loop(lambda: setattr(rig.plane, "leaving", False))
+
+
+def test_a_large_body_that_waits_for_its_turn_goes_with_its_request(rig):
+    """Who hangs up frees it, though his turn is still to come."""
+    large = b'{"inputs":[{"name":"x","shape":[1,256],"datatype":"FP32","data":[' + b"0.5," * 50_000 + b"0.5]}]}"
+
+    def kept() -> list[int]:
+        handler = rig.handler
+        handler.start(Head("mlp", "", "a", KEY), large, lambda reply: None)
+        handler.new_item_id()  # somebody else was served
+        waiting = [handler.start(Head("mlp", "", "b", KEY), large, lambda reply: None) for _ in range(5)]
+        before = [len(exchange._body) for exchange in waiting]
+        for exchange in waiting:
+            exchange.cancel()
+        return [*before, *(len(exchange._body) for exchange in waiting)]
+
+    assert rig.on_loop(kept) == [len(large)] * 5 + [0] * 5
 
 
 def test_who_hangs_up_gives_back_what_is_under_way_and_what_waits(rig):
