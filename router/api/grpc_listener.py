@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import grpc
-from grpc_reflection.v1alpha import reflection
 
 from router.api.grpc_health import HEALTH, health_handlers
 from router.api.grpc_servicer import SERVICE, Servicer
+from router.api.grpc_tls import GrpcCertificate
 from router.api.plane import DataPlane
 from router.config.settings import GrpcSettings
 
@@ -41,7 +40,7 @@ class GrpcListener:
     async def open(self, grpc_settings: GrpcSettings) -> tuple[str, int]:
         """Listen, sharing the port with other router replicas of the node. Returns the address.
 
-        Raises RuntimeError where the address cannot be had, OSError for TLS files that cannot be read.
+        Raises RuntimeError where the address cannot be had, OSError and ssl.SSLError for TLS files of no use.
         """
         host = grpc_settings.host
         # For as long as the process lives: where its last object goes, gRPC ends its poller by waiting for it, and a
@@ -58,7 +57,6 @@ class GrpcListener:
                 grpc.method_handlers_generic_handler(HEALTH, health),
             )
         )
-        reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
         address = f"[{host}]:{grpc_settings.port}" if ":" in host else f"{host}:{grpc_settings.port}"
         port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
         await server.start()
@@ -80,10 +78,7 @@ class GrpcListener:
             await self._server.stop(total_s - accept_s)
 
     def _credentials(self) -> Any:
-        if not self._http.certificate:
-            return None
-        key, certificate = Path(self._http.key).read_bytes(), Path(self._http.certificate).read_bytes()
-        return grpc.ssl_server_credentials([(key, certificate)])
+        return GrpcCertificate(self._http).credentials if self._http.certificate else None
 
     def _options(self) -> list[tuple[str, int]]:
         return [

@@ -47,6 +47,7 @@ _NOT_OFFERED = {
     "LogSettings": "logs are the operator's",
 }
 """Calls of Triton's that make no sense here, and why."""
+_INTERNAL = "internal error; the router's log has the details"
 
 
 class Servicer:
@@ -79,8 +80,10 @@ class Servicer:
     async def model_infer(self, body: bytes, context: Context) -> bytes:
         """One request, one answer."""
         answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        exchange, _ = self.begin(headers_of(context), body, context.time_remaining(), partial(settle, answered))
+        headers, remaining_s = headers_of(context), context.time_remaining()
+        exchange = None
         try:
+            exchange, _ = self.begin(headers, body, remaining_s, partial(settle, answered))
             reply = await answered
         except asyncio.CancelledError:
             abandon(exchange, context)
@@ -112,7 +115,7 @@ class Servicer:
     ) -> tuple[Exchange | None, pb.ModelInferRequest | None]:
         """Start an exchange; `on_end` gets its reply, unless it is cancelled. None: it was refused before.
 
-        Every one is to be followed by one `end`.
+        Every one is to be followed by one `end`, even one that raises.
         """
         plane = self.plane
         plane.held_bytes += len(body)
@@ -125,12 +128,15 @@ class Servicer:
             if plane.held_bytes > plane.max_held_bytes:
                 raise plane.no_room()
             message = oip_grpc.decode(body)
+            head.model, head.version = message.model_name, message.model_version
+            head.codec = oip_grpc.MessageCodec(message, remaining_s)
+            return handler.start(head, b"", on_end), message
         except RouterError as error:
             on_end(handler.refused(head, error))
-            return None, message
-        head.model, head.version = message.model_name, message.model_version
-        head.codec = oip_grpc.MessageCodec(message, remaining_s)
-        return handler.start(head, b"", on_end), message
+        except Exception:
+            log.exception("gRPC: internal error")
+            on_end(handler.refused(head, RouterError("internal", _INTERNAL)))
+        return None, message
 
     def end(self, body: bytes) -> None:
         """A request that was begun is answered or abandoned."""
@@ -200,7 +206,7 @@ class Servicer:
             await self._refuse(context, error)
         except Exception:
             log.exception("gRPC: internal error")
-            await self._refuse(context, RouterError("internal", "internal error; the router's log has the details"))
+            await self._refuse(context, RouterError("internal", _INTERNAL))
         raise AssertionError("refusing a call ends it")
 
     async def _refuse(self, context: Context, error: RouterError) -> None:

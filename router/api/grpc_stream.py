@@ -31,9 +31,12 @@ class Asked:
     def __init__(self, servicer: Servicer, headers: list[tuple[bytes, bytes]], body: bytes, context: Any) -> None:
         self.answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._servicer, self._body = servicer, body
-        self._exchange, self.message = servicer.begin(
-            headers, body, context.time_remaining(), partial(settle, self.answered)
-        )
+        remaining_s = context.time_remaining()
+        try:
+            self._exchange, self.message = servicer.begin(headers, body, remaining_s, partial(settle, self.answered))
+        except BaseException:
+            servicer.end(body)
+            raise
 
     def end(self) -> None:
         """It is answered."""
@@ -54,7 +57,8 @@ class InferStream:
     def __init__(self, servicer: Servicer, context: Any) -> None:
         self._servicer = servicer
         self._context = context
-        self._asked: asyncio.Queue[Asked | None] = asyncio.Queue(STREAM_REQUESTS)
+        self._asked: asyncio.Queue[Asked | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(STREAM_REQUESTS)
         self._reader: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -63,6 +67,7 @@ class InferStream:
         try:
             while (asked := await self._asked.get()) is not None:
                 await self._answer(asked)
+                self._room.release()
         finally:
             self._reader.cancel()
             while not self._asked.empty():
@@ -70,7 +75,7 @@ class InferStream:
                     left.abandon(self._context)
 
     def stop_reading(self) -> None:
-        """Take no more requests."""
+        """Take no more requests; those that were read are answered."""
         if self._reader is not None:
             self._reader.cancel()
 
@@ -87,19 +92,18 @@ class InferStream:
         context = self._context
         headers = headers_of(context)
         try:
-            while (body := await context.read()) is not grpc.aio.EOF:
-                asked = Asked(self._servicer, headers, body, context)
+            while True:
+                # Before reading: what was read is never without a place, whenever reading is stopped.
+                await self._room.acquire()
+                if (body := await context.read()) is grpc.aio.EOF:
+                    return
+                self._asked.put_nowait(Asked(self._servicer, headers, body, context))
                 # An id that the client gave is that of the first request; the others get one of their own.
                 headers = [header for header in headers if header[0] != b"x-request-id"]
-                try:
-                    await self._asked.put(asked)
-                except asyncio.CancelledError:
-                    asked.abandon(context)
-                    raise
         except asyncio.CancelledError:
             pass
         finally:
-            await self._asked.put(None)
+            self._asked.put_nowait(None)
 
 
 def settle(answered: asyncio.Future[Reply], reply: Reply) -> None:

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import grpc
 
+from router.protocol.oip_binary import JSON_LENGTH
 from router.protocol.problem import problem
 from router.service.reply import Failure, Reply
 
@@ -13,12 +14,17 @@ MAX_DETAILS = 1024
 """Characters. They travel in a header, percent-encoded, and clients bound the size of their headers."""
 
 _HTTP_ONLY = frozenset({"content-type", "www-authenticate"})
+_FRAMING = frozenset(
+    {"content-length", "transfer-encoding", "content-encoding", "accept-encoding", "host", "expect", "te", "trailer",
+     "connection", "keep-alive", "upgrade", JSON_LENGTH}
+)  # fmt: skip
+"""What says over HTTP how a body comes. gRPC has its own; here nobody has looked at what they hold."""
 
 
 def headers_of(context: Any) -> list[tuple[bytes, bytes]]:
-    """The call's metadata as HTTP headers; binary ones are none that the router reads."""
+    """The call's metadata as HTTP headers, without those that frame a body and those that are binary: none is read."""
     given = context.invocation_metadata() or ()
-    return [(key.encode(), value.encode()) for key, value in given if isinstance(value, str)]
+    return [(key.encode(), value.encode()) for key, value in given if isinstance(value, str) and key not in _FRAMING]
 
 
 def trailing(reply: Reply) -> tuple[tuple[str, str], ...]:

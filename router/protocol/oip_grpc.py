@@ -168,14 +168,23 @@ def _inputs(message: pb.ModelInferRequest, max_elements: int) -> dict[str, np.nd
         if raw:
             if tensor.HasField("contents"):
                 _malformed(f"input {name!r}: has both contents and raw_input_contents")
-            try:
-                inputs[name] = from_wire(tensor.datatype, shape, memoryview(raw[at]), f"input {name!r}")
-            except TensorError as error:
-                raise RequestError(error.reason, str(error)) from None
+            if tensor.datatype == "BYTES":  # its elements become objects however they travel
+                elements += math.prod(shape)
+                if elements > max_elements:
+                    detail = f"more than {max_elements} tensor elements, reached at input {name!r}"
+                    raise RequestError("too_large", detail)
+            inputs[name] = _raw(tensor.datatype, name, shape, raw[at])
         else:
             inputs[name] = array = _typed(tensor, name, shape, max_elements - elements)
             elements += array.size
     return inputs
+
+
+def _raw(datatype: str, name: str, shape: list[int], data: bytes) -> np.ndarray:
+    try:
+        return from_wire(datatype, shape, memoryview(data), f"input {name!r}")
+    except TensorError as error:
+        raise RequestError(error.reason, str(error)) from None
 
 
 def _outputs(message: pb.ModelInferRequest) -> tuple[str, ...]:

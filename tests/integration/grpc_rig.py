@@ -114,8 +114,8 @@ class Ticket:
 class Client:
     """Calls by name, with the key unless told otherwise."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.channel = channel
+    def __init__(self, channel: grpc.aio.Channel, address: str = "") -> None:
+        self.channel, self.address = channel, address
 
     def __call__(self, name: str, message=None, **more):
         ask, answer = METHODS[name]
@@ -142,7 +142,7 @@ async def listening(rig: Rig, credentials: grpc.ChannelCredentials | None = None
         grpc.aio.secure_channel(address, credentials, options) if credentials else grpc.aio.insecure_channel(address)
     )
     async with channel:
-        yield Client(channel)
+        yield Client(channel, address)
         await rig.listener.leave(0.0, 0.5)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import logging
 import subprocess
+from pathlib import Path
 
 import grpc
 import msgspec
@@ -77,16 +78,37 @@ async def test_a_drain_ends_in_its_time():
     assert rig.ledger.held("cpu").requests == 0
 
 
-async def test_tls(tmp_path):
-    """With the data listener's certificate."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+def certify(key: Path, certificate: Path) -> None:
+    """Write a pair of localhost's."""
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",
          "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
         check=True, capture_output=True,
     )  # fmt: skip
+
+
+async def test_tls_takes_up_a_new_certificate(tmp_path, caplog):
+    """The data listener's, whenever its files change; a pair that does not fit is told and leaves the old one."""
+    key, certificate, other = tmp_path / "key.pem", tmp_path / "certificate.pem", tmp_path / "other.pem"
+    certify(key, certificate)
     rig = Rig(msgspec.structs.replace(HTTP, certificate=str(certificate), key=str(key)))
-    async with listening(rig, grpc.ssl_channel_credentials(certificate.read_bytes())) as client:
+    first = grpc.ssl_channel_credentials(certificate.read_bytes())
+    async with listening(rig, first) as client:
+        assert numbers(await client("ModelInfer", infer(3))) == [3, 2]
+        address = client.address
+
+        async def ask(credentials: grpc.ChannelCredentials) -> list[float]:
+            options = [("grpc.ssl_target_name_override", "localhost"), ("grpc.use_local_subchannel_pool", 1)]
+            async with grpc.aio.secure_channel(address, credentials, options) as channel:
+                return numbers(await Client(channel)("ModelInfer", infer(4), timeout=5))
+
+        certify(key, other)
+        assert await ask(first) == [4, 2]
+        assert "the old one stays in force" in caplog.text
+        other.replace(certificate)
+        assert await ask(grpc.ssl_channel_credentials(certificate.read_bytes())) == [4, 2]
+        async with refused(Code.UNAVAILABLE):
+            await ask(first)
         assert numbers(await client("ModelInfer", infer(3))) == [3, 2]
 
 

@@ -80,6 +80,8 @@ def test_typed_contents_are_read_by_datatype():
         ((tensor(datatype="INT8", int_contents=[0, 128]),), {}, "malformed", "out of range for INT8"),
         ((tensor(datatype="UINT16", uint_contents=[0, 65536]),), {}, "malformed", "out of range for UINT16"),
         ((tensor(shape=(2000,), fp32_contents=[0] * 2000),), {}, "too_large", "too many tensor elements"),
+        ([tensor(n, "BYTES", [600]) for n in "ab"], {"raw": [bytes(2400)] * 2}, "too_large", "1000 .* input .b"),
+        ((tensor(datatype="BYTES", shape=[2**62, 4]),), {"raw": (b"",)}, "too_large", "more than 1000 tensor elements"),
         ((tensor(datatype="BYTES"),), {"raw": (b"\x05\0\0\0ab",)}, "malformed", "BYTES elements expected"),
         ((tensor(),), GOOD | {"parameters": {"sequence_id": pb.InferParameter()}}, "malformed", "sequence"),
         ((tensor(),), GOOD | {"parameters": {"timeout": pb.InferParameter(int64_param=-1)}}, "malformed", "timeout"),
