@@ -166,7 +166,7 @@ class FleetLinks:
             links.close_if_drained(replica)
 
     def on_drain(self, stream: RouterEnd) -> None:
-        """The replica is leaving: nothing new goes there; what waits and has no other replica goes back."""
+        """The replica is leaving: nothing new goes there; what waits and may go to no other goes back."""
         links, replica = self._homes[stream]
         if links.streams.get(replica) is not stream:
             return
@@ -175,7 +175,7 @@ class FleetLinks:
         links.queue.replica_draining(replica)
         self._fleet.replica_draining(links.name, replica)
         log.info("pool %s replica %s is draining", links.name, replica)
-        self._return_waiting(links, "the pool's last replica is draining")
+        self._return_stranded(links, "the last replica that may take it is draining")
         links.close_if_drained(replica)
 
     def on_lost(self, stream: RouterEnd, why: str) -> None:
@@ -192,14 +192,12 @@ class FleetLinks:
         for entry in [entry for entry in links.open.values() if entry.replica == replica]:
             del links.open[entry.key]
             links.finish(entry, lost(entry, f"the replica was lost: {why}", dispatched=True))
-        self._return_waiting(links, "the pool has no replica left")
+        self._return_stranded(links, "the pool has no replica left that may take it")
         if replica in links.wanted:
             self._want(links, replica)
 
-    def _return_waiting(self, links: PoolLinks, detail: str) -> None:
-        if links.usable:
-            return
-        for entry in links.queue.withdraw_all():
+    def _return_stranded(self, links: PoolLinks, detail: str) -> None:
+        for entry in links.queue.withdraw_stranded():
             give(entry, lost(entry, detail, dispatched=False))
 
     async def _ping_forever(self) -> None:

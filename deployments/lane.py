@@ -109,10 +109,17 @@ class Lane:
             return self._run_stacked(items, decoded)
         except Exception as error:  # a backend of another package may raise anything
             if len(items) == 1:
-                reason = "malformed" if isinstance(error, InputError) else "backend_failed"
-                return [Result(reason, str(error), [])], time.perf_counter() - started_s
+                return [self._failed(items[0], error)], time.perf_counter() - started_s
         results = [self._run_decoded([item], [arrays])[0][0] for item, arrays in zip(items, decoded, strict=True)]
         return results, time.perf_counter() - started_s
+
+    def _failed(self, item: Item, error: Exception) -> Result:
+        """What a backend says of one item, which may be more than the router lets a client see: kept here in full."""
+        theirs = isinstance(error, InputError)
+        # Whoever sends bad values must not be able to fill the log with warnings.
+        level = logging.INFO if theirs else logging.WARNING
+        log.log(level, "model %s: request %s failed: %s", self.spec.name, item.request_id, error)
+        return Result("malformed" if theirs else "backend_failed", str(error), [])
 
     def _run_stacked(self, items: Sequence[Item], decoded: list[Arrays]) -> tuple[list[Result], float]:
         spec = self.spec

@@ -70,8 +70,8 @@ class Encoded(msgspec.Struct, gc=False):
 class Codec(Protocol):
     """One encoding of requests and their answers. Holds nothing of a request but how its body is laid out."""
 
-    def text_bytes(self, body_bytes: int) -> int:
-        """How much of a body of that size is text, which holds the loop while it is read."""
+    def text_bytes(self, body: Body) -> int:
+        """How much of the body becomes objects one by one, which holds the loop while it is read. At most too many."""
         ...
 
     def parse(self, body: Body, limits: ParseLimits) -> ParsedInfer:

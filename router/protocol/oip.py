@@ -82,9 +82,12 @@ class OipCodec(msgspec.Struct, frozen=True):
     json_bytes: int | None = None
     """Length of the JSON where the request says it, for there may be binary data behind; None: the whole body."""
 
-    def text_bytes(self, body_bytes: int) -> int:
-        """See codec.Codec."""
-        return body_bytes if self.json_bytes is None else self.json_bytes
+    def text_bytes(self, body: Body) -> int:
+        """See codec.Codec: all where the JSON says, or may say in other letters, that BYTES are behind it."""
+        if self.json_bytes is None:
+            return len(body)
+        said = bytes(memoryview(body)[: self.json_bytes])
+        return len(body) if b"BYTES" in said or b"\\u" in said else self.json_bytes
 
     def parse(self, body: Body, limits: ParseLimits) -> ParsedInfer:
         """See parse_infer."""

@@ -73,7 +73,7 @@ class MessageCodec:
         self._message = message
         self._remaining_us = None if remaining_s is None else max(1, int(remaining_s * 1e6))
 
-    def text_bytes(self, body_bytes: int) -> int:
+    def text_bytes(self, body: Body) -> int:
         """See codec.Codec: protobuf is none."""
         return 0
 

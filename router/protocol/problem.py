@@ -57,8 +57,16 @@ PROBLEMS: dict[str, Problem] = {
 _REFUSED_ELSEWHERE = frozenset({"queue_full", "draining", "model_not_found"})
 """A replica's refusals that say nothing about the other replicas."""
 
-_ANSWER_REASONS = {"queue_full": "saturated", "model_not_found": "no_ready_pool", "cancelled": "client_gone"}
-"""Words of replicas that clients know by another word: a replica without the model does not make the model unknown."""
+_ANSWER_REASONS = {
+    "queue_full": "saturated",
+    "model_not_found": "no_ready_pool",
+    "cancelled": "backend_failed",
+    "client_gone": "backend_failed",
+}
+"""Words of replicas that clients know by another word: a replica without the model does not make the model unknown.
+
+Whoever reads this has not hung up: an item that was cancelled has no owner, so the replica dropped one uncalled-for.
+"""
 
 
 def problem(reason: str) -> Problem:

@@ -79,7 +79,7 @@ class Handler(msgspec.Struct):
                 detail = f"the tenant has {self.max_per_tenant} requests under way already"
                 exchange.refuse(CapacityError("quota_exceeded", detail, retry_after_s=QUOTA_RETRY_S))
                 return exchange
-        if len(body) > LARGE_TEXT_BYTES and head.codec.text_bytes(len(body)) > LARGE_TEXT_BYTES:
+        if len(body) > LARGE_TEXT_BYTES and head.codec.text_bytes(body) > LARGE_TEXT_BYTES:
             exchange.wait(body)
             self._large_turns().take(exchange.run_late)
         else:

@@ -5,8 +5,8 @@ Owns the credit count of every replica stream of a pool. Sends nothing: it names
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from heapq import heapify, heappop, heappush
+from collections.abc import Sequence, Set
+from heapq import heapify, heappop, heappush, heapreplace
 
 import msgspec
 
@@ -43,6 +43,10 @@ class _Credit:
         self.open_rows = 0
         self.draining = False
 
+    def takes(self, model: str) -> bool:
+        """Whether it may get items of the model, now or once it has credit again."""
+        return model in self.grants and not self.draining
+
     def fits(self, entry: Entry) -> bool:
         model = entry.item.model
         grant = self.grants.get(model)
@@ -52,13 +56,20 @@ class _Credit:
         return self.open_items[model] == 0 or self.open_bytes[model] + entry.nbytes <= grant.bytes
 
 
+_Held = tuple[int, float, int, Entry]
+
+
 class PoolQueue:
-    """Bounded queue of one pool. Sending and answering cost O(replicas + log waiting); `withdraw` O(waiting)."""
+    """Bounded queue of one pool. Sending and answering cost O(replicas + log waiting); `withdraw` O(waiting).
+
+    Nothing overtakes what waits at a replica that either may take. What has failed at a replica leaves that one free.
+    """
 
     def __init__(self, max_waiting: int, max_waiting_bytes: int) -> None:
         self.max_waiting = max_waiting
         self.max_waiting_bytes = max_waiting_bytes
-        self._waiting: dict[str, list[tuple[int, float, int, Entry]]] = {}
+        self._waiting: dict[str, dict[frozenset[str], list[_Held]]] = {}
+        """By model, then by the replicas excluded: within such a group all wait for the same. No group is empty."""
         self._waiting_items = 0
         self._waiting_bytes = 0
         self._credits: dict[str, _Credit] = {}
@@ -74,7 +85,7 @@ class PoolQueue:
         return self._assign_waiting()
 
     def replica_draining(self, replica: str) -> None:
-        """Nothing new goes to this replica; what is open there stays."""
+        """Nothing new goes to this replica; what is open there stays. `withdraw_stranded` gives what waited for it."""
         if credit := self._credits.get(replica):
             credit.draining = True
 
@@ -85,21 +96,24 @@ class PoolQueue:
     def offer(self, entry: Entry) -> bool:
         """Take one entry. True: taken, and `entry.replica` says where to send it, or "" where it waits.
 
-        False: the queue is full (items or bytes); nothing was taken.
+        False: the queue is full (items or bytes), or no replica may ever take it; nothing was taken.
         """
+        item = entry.item
+        groups = self._waiting.get(item.model)
         # What waits already goes first: small newcomers would else pass a large one until it expires.
-        replica = "" if self._waiting.get(entry.item.model) else self._best(entry)
+        replica = self._best(entry, frozenset.intersection(*groups) if groups else None)
         if replica:
             self._open(replica, entry)
             return True
-        if entry.without and not any(name not in entry.without for name in self._credits):
+        without = frozenset(entry.without)
+        if self._is_stranded(item.model, without):
             return False
         if self._waiting_items >= self.max_waiting or self._waiting_bytes + entry.nbytes > self.max_waiting_bytes:
             return False
         self._waiting_items += 1
         self._waiting_bytes += entry.nbytes
-        item = entry.item
-        heappush(self._waiting.setdefault(item.model, []), (item.priority, entry.deadline_s, entry.key, entry))
+        queue = self._waiting.setdefault(item.model, {}).setdefault(without, [])
+        heappush(queue, (item.priority, entry.deadline_s, entry.key, entry))
         return True
 
     def finished(self, entry: Entry) -> list[Entry]:
@@ -118,29 +132,39 @@ class PoolQueue:
         if entry.replica or entry.ended:
             return False
         entry.ended = True
-        self._waiting_items -= 1
-        self._waiting_bytes -= entry.nbytes
-        queue = self._waiting[entry.item.model]
+        self._left(entry)
+        groups, without = self._waiting[entry.item.model], frozenset(entry.without)
         # Lazy deletion would let a flood of withdrawn entries outlive the bound.
-        queue[:] = [held for held in queue if held[3] is not entry]
-        heapify(queue)
+        if queue := [held for held in groups[without] if held[3] is not entry]:
+            heapify(queue)
+            groups[without] = queue
+        else:
+            del groups[without]
         return True
 
-    def withdraw_all(self) -> list[Entry]:
-        """Take back everything that waits: no replica of the pool is left."""
-        entries = [held[3] for queue in self._waiting.values() for held in sorted(queue, key=lambda held: held[:3])]
+    def withdraw_stranded(self) -> list[Entry]:
+        """Take back what waits for replicas that are all gone or draining: others would have to wait behind it."""
+        entries: list[Entry] = []
+        for model, groups in self._waiting.items():
+            for without in [without for without in groups if self._is_stranded(model, without)]:
+                entries += [held[3] for held in sorted(groups.pop(without))]
         for entry in entries:
             entry.ended = True
-        self._waiting.clear()
-        self._waiting_items = 0
-        self._waiting_bytes = 0
+            self._left(entry)
         return entries
 
-    def _best(self, entry: Entry) -> str:
-        """The replica with credit and the fewest open rows; the first of equals."""
+    def _is_stranded(self, model: str, without: Set[str]) -> bool:
+        return not any(credit.takes(model) for name, credit in self._credits.items() if name not in without)
+
+    def _left(self, entry: Entry) -> None:
+        self._waiting_items -= 1
+        self._waiting_bytes -= entry.nbytes
+
+    def _best(self, entry: Entry, among: Set[str] | None) -> str:
+        """The replica with credit and the fewest open rows, of all or of `among`; the first of equals."""
         best, fewest = "", -1
         for replica, credit in self._credits.items():
-            if replica in entry.without:
+            if replica in entry.without or (among is not None and replica not in among):
                 continue
             if (fewest < 0 or credit.open_rows < fewest) and credit.fits(entry):
                 best, fewest = replica, credit.open_rows
@@ -156,15 +180,29 @@ class PoolQueue:
 
     def _assign_waiting(self) -> list[Entry]:
         assigned: list[Entry] = []
-        for queue in self._waiting.values():
-            while queue:
-                entry = queue[0][3]
-                replica = self._best(entry)
-                if not replica:
-                    break
+        for groups in self._waiting.values():
+            self._assign(groups, assigned)
+        return assigned
+
+    def _assign(self, groups: dict[frozenset[str], list[_Held]], assigned: list[Entry]) -> None:
+        """Open what may go of one model, in the order of all its groups together."""
+        heads = [(queue[0], without) for without, queue in groups.items()]
+        heapify(heads)
+        free: frozenset[str] | None = None  # replicas that nothing further ahead waits for; None: all
+        while heads:
+            (*_, entry), without = heads[0]
+            if replica := self._best(entry, free):
+                queue = groups[without]
                 heappop(queue)
-                self._waiting_items -= 1
-                self._waiting_bytes -= entry.nbytes
+                self._left(entry)
                 self._open(replica, entry)
                 assigned.append(entry)
-        return assigned
+                if queue:
+                    heapreplace(heads, (queue[0], without))
+                    continue
+                del groups[without]
+            else:
+                free = without if free is None else free & without
+                if not free:
+                    return
+            heappop(heads)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import numpy as np
 import pytest
-from stream_rig import KEY, Replica, Router, expected, rows, until
+from stream_rig import KEY, WAIT_S, Replica, Router, expected, item, rows, until
 
 from deployments.link_router import RouterEnd
 from deployments.stream import PING_PERIOD_S, PING_TIMEOUT_S
@@ -254,3 +254,26 @@ async def test_a_replica_started_with_other_facts_is_never_used(replica: MakeRep
     near.links.set_members("cpu", {far.name: far.address})
     with pytest.raises(TimeoutError):
         await until(lambda: near.fleet.able("cpu", "mlp"), 1.0)
+
+
+async def test_a_retry_goes_back_when_the_only_replica_left_for_it_drains(
+    replica: MakeReplica, router: MakeRouter
+) -> None:
+    """It has failed at r1 and waits for r2: when r2 drains it goes back undispatched, and r1 serves on."""
+    near, first, second = router("cpu"), await replica("cpu", "r1"), await replica("cpu", "r2", items=1)
+    near.links.set_members("cpu", first.members() | second.members())
+    await until(lambda: near.ready() == 2)
+    (far_stream,) = second.server._streams
+    far_stream._transport.pause_reading()  # what r2 has stays open
+    for number in (1, 2):
+        x = rows(number)
+        near.links.send("cpu", item(number, x), x.nbytes, WAIT_S * 1e6, near.answers[number].append, ("r1",))
+    assert near.queues["cpu"].waiting == 1
+    near.links.on_drain(near.links._pools["cpu"].streams["r2"])
+    (answer,) = near.answers[2]
+    assert (answer.reason, answer.dispatched) == ("backend_lost", False)
+    assert near.send(3, rows(3)).replica == "r1"
+    await until(lambda: near.answers[3])
+    far_stream._transport.resume_reading()
+    await until(lambda: near.answers[1])
+    assert [near.answers[number][0].reason for number in (1, 3)] == ["", ""]

@@ -69,7 +69,8 @@ def test_every_grpc_status_exists():
         ("too_large", False, "too_large"),
         ("malformed", True, "malformed"),
         ("backend_lost", True, "backend_lost"),
-        ("cancelled", False, "client_gone"),
+        ("cancelled", False, "backend_failed"),
+        ("client_gone", True, "backend_failed"),
         ("words of a newer replica", True, "backend_failed"),
     ],
 )
