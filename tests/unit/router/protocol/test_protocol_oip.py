@@ -10,6 +10,7 @@ import pytest
 from router.core.errors import RequestError
 from router.protocol import oip
 from router.protocol.codec import ParseLimits
+from router.protocol.oip import JSON, OipCodec
 
 LIMIT = ParseLimits(max_elements=10_000, max_json_bytes=1 << 20)
 
@@ -256,3 +257,11 @@ def test_timeout_and_priority_are_whole_numbers(key, value):
     """What cannot be acted on is refused, not ignored."""
     body = json.dumps(json.loads(request([1.0])) | {"parameters": {key: value}}).encode()
     assert refused(body) == f"request: parameter '{key}' must be an integer of at least 0 and at most {2**63 - 1}"
+
+
+def test_what_becomes_objects_is_told_from_what_stays_bytes():
+    """So that large ones take turns: BYTES elements are read one by one wherever they stand."""
+    tail = bytes(1000)
+    for text, whole in ((b'{"datatype":"FP32"}', False), (b'{"datatype":"BYTES"}', True), (b'{"\\u0042":1}', True)):
+        assert OipCodec(len(text)).text_bytes(text + tail) == (len(text + tail) if whole else len(text))
+    assert JSON.text_bytes(tail) == len(tail)

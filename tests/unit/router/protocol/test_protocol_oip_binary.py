@@ -298,11 +298,3 @@ def test_what_json_cannot_carry_beside_binary_data_fails_the_answer():
     })  # fmt: skip
     with pytest.raises(UpstreamError, match="'fp32' holds NaN or infinity, which JSON cannot carry: ask for it as bin"):
         JSON.encode("m", "1", asked, outputs()[:2])
-
-
-def test_what_becomes_objects_is_told_from_what_stays_bytes():
-    """So that large ones take turns: BYTES elements are read one by one wherever they stand."""
-    tail = bytes(1000)
-    for text, whole in ((b'{"datatype":"FP32"}', False), (b'{"datatype":"BYTES"}', True), (b'{"\\u0042":1}', True)):
-        assert OipCodec(len(text)).text_bytes(text + tail) == (len(text + tail) if whole else len(text))
-    assert JSON.text_bytes(tail) == len(tail)
