@@ -104,7 +104,7 @@ async def main() -> None:
             return Answer(echo.item.id, "", "", True, 100, 20, 300, 8, output, "1")
 
         def exchange() -> None:
-            handler.start(read_head(("mlp", ""), headers, ids)[0], body, lambda reply: None)
+            handler.start(read_head(("mlp", ""), headers, ids), body, lambda reply: None)
             echo.on_answer(answer())
 
         def whole() -> None:

@@ -59,7 +59,7 @@ async def query_of(request: Request, kind: type[T], what: str, empty: T | None =
 def head_of(request: Request, ids: RequestIds) -> Head:
     """Who asks, and for what. Raises BadHead."""
     target = (request.path_params.get("model", ""), request.path_params.get("version", ""))
-    return read_head(target, request.scope["headers"], ids)[0]
+    return read_head(target, request.scope["headers"], ids)
 
 
 def json_answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -123,7 +123,7 @@ class Servicer:
         head = Head("", "", request_id(headers, ids))
         message = None
         try:
-            head, _ = read_head(("", ""), headers, ids)
+            head = read_head(("", ""), headers, ids)
             self.proven(head)
             if plane.held_bytes > plane.max_held_bytes:
                 raise plane.no_room()
@@ -192,7 +192,7 @@ class Servicer:
 
     def _head(self, context: Context, model: str = "", version: str = "") -> Head:
         """Raises RequestError."""
-        return read_head((model, version), headers_of(context), self.plane.request_ids)[0]
+        return read_head((model, version), headers_of(context), self.plane.request_ids)
 
     async def _document(self, kind: type[Message], answer: Document, body: bytes, context: Context) -> bytes:
         try:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-from router.config.load import tls_context
+from router.config.load import tls_context, tls_stamp
 from router.config.settings import HttpSettings
 
 log = logging.getLogger("pointsman.http")
-
-_Stamp = tuple[tuple[int, int, int], ...]
 
 
 class GrpcCertificate:
@@ -24,7 +21,7 @@ class GrpcCertificate:
     def __init__(self, http: HttpSettings) -> None:
         """Raises OSError and ssl.SSLError."""
         self._http = http
-        self._stamp = self._found()
+        self._stamp = tls_stamp(self._http)
         self.credentials = grpc.dynamic_ssl_server_credentials(self._read(), self._renewed)
 
     def _renewed(self) -> Any:
@@ -33,11 +30,11 @@ class GrpcCertificate:
         gRPC asks on a thread of its own before every handshake.
         """
         try:
-            if (stamp := self._found()) == self._stamp:
+            if (stamp := tls_stamp(self._http)) == self._stamp:
                 return None
             self._stamp = stamp
             renewed = self._read()
-            if self._found() != stamp:  # written to meanwhile: the next handshake looks again
+            if tls_stamp(self._http) != stamp:  # written to meanwhile: the next handshake looks again
                 self._stamp = ()
                 return None
         except (OSError, ssl.SSLError) as error:
@@ -50,7 +47,3 @@ class GrpcCertificate:
         tls_context(self._http)  # gRPC takes any bytes, and refuses connections later
         key, certificate = Path(self._http.key).read_bytes(), Path(self._http.certificate).read_bytes()
         return grpc.ssl_server_certificate_configuration([(key, certificate)])
-
-    def _found(self) -> _Stamp:
-        found = [os.stat(path) for path in (self._http.certificate, self._http.key)]
-        return tuple((at.st_mtime_ns, at.st_ino, at.st_size) for at in found)

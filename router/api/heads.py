@@ -142,12 +142,11 @@ def read_framing(headers: list[tuple[bytes, bytes]], http_version: str) -> Frami
     return framing
 
 
-def read_head(target: tuple[str, str], headers: list[tuple[bytes, bytes]], ids: RequestIds) -> tuple[Head, int]:
-    """The head of an inference request and its declared length (0 where the body is chunked). Raises BadHead."""
+def read_head(target: tuple[str, str], headers: list[tuple[bytes, bytes]], ids: RequestIds) -> Head:
+    """The head of an inference request. Raises BadHead."""
     if len(headers) > MAX_HEADERS:
         raise BadHead("headers_too_large", f"more than {MAX_HEADERS} headers")
     found: dict[str, str] = {}
-    length = 0
     for name, value in headers:
         field = _FIELDS.get(name)
         if field is not None:
@@ -156,8 +155,6 @@ def read_head(target: tuple[str, str], headers: list[tuple[bytes, bytes]], ids: 
                     "malformed", f"the header {name.decode('latin-1')} (or one that means the same) is given twice"
                 )
             found[field] = _value(name, value)
-        elif name == b"content-length":
-            length = int(value)
     field_of = found.get
     head = Head(
         target[0], target[1], field_of("request_id") or ids.new(), field_of("credential", ""), field_of("timeout", ""),
@@ -165,7 +162,7 @@ def read_head(target: tuple[str, str], headers: list[tuple[bytes, bytes]], ids: 
     )  # fmt: skip
     if "json_length" in found:
         head.codec = OipCodec(int(found["json_length"]))
-    return head, length
+    return head
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]], ids: RequestIds) -> str:

@@ -164,7 +164,7 @@ class InferProtocol(Connection):
             if target is None:
                 return self._app_cycle(method, headers, framing, keep_alive)
             head = Head(*target, "")
-            head, _ = read_head(target, headers, plane.request_ids)
+            head = read_head(target, headers, plane.request_ids)
         except RequestError as error:
             head.request_id = request_id(headers, plane.request_ids)
             cycle = InferCycle(self, head, Framing(), keep_alive)
@@ -186,7 +186,7 @@ class InferProtocol(Connection):
         head = Head("", "", request_id(headers, self.plane.request_ids))
         asks = method == b"POST" and bool(framing.length or framing.chunked)
         if asks:
-            head, _ = read_head(("", ""), headers, self.plane.request_ids)  # whose body it is counts
+            head = read_head(("", ""), headers, self.plane.request_ids)  # whose body it is counts
         framing.limit_bytes = MAX_BODY_BYTES
         cycle = AppCycle(self, head, framing, keep_alive)
         cycle.needs_key = asks  # other methods with a body are told that there are none

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 
 from router.api.http import InferProtocol
 from router.api.linger import LINGER_S
 from router.api.plane import DataPlane, log
-from router.config.load import tls_context
+from router.config.load import tls_context, tls_stamp
 from router.config.settings import HttpSettings
 
 ACCEPTS_PER_TURN = 32
 """A handshake takes the loop about a millisecond: others have their turn between."""
 ACCEPT_PAUSE_S = 1.0
-_Stamp = tuple[tuple[int, int, int], ...]
 
 
 class Certificate:
@@ -25,14 +23,14 @@ class Certificate:
     def __init__(self, http: HttpSettings) -> None:
         """Raises OSError and ssl.SSLError."""
         self._http = http
-        self._stamp = _stamp(http)
+        self._stamp = tls_stamp(http)
         self.context = _context(http)
 
     async def renew(self) -> None:
         """Take up what the files hold now. A pair that does not fit is told once and leaves the old one in force."""
         loop = asyncio.get_running_loop()
         try:
-            stamp = await loop.run_in_executor(None, _stamp, self._http)
+            stamp = await loop.run_in_executor(None, tls_stamp, self._http)
             if stamp == self._stamp:
                 return
             self._stamp = stamp
@@ -47,11 +45,6 @@ def _context(http: HttpSettings) -> ssl.SSLContext:
     context = tls_context(http)
     context.set_alpn_protocols(["http/1.1"])
     return context
-
-
-def _stamp(http: HttpSettings) -> _Stamp:
-    found = [os.stat(path) for path in (http.certificate, http.key)]
-    return tuple((at.st_mtime_ns, at.st_ino, at.st_size) for at in found)
 
 
 class TlsServer:

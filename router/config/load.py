@@ -66,6 +66,12 @@ def tls_context(http: HttpSettings) -> ssl.SSLContext:
     return context
 
 
+def tls_stamp(http: HttpSettings) -> tuple[tuple[int, int, int], ...]:
+    """Differs once the certificate's files do. Raises OSError."""
+    found = [os.stat(path) for path in (http.certificate, http.key)]
+    return tuple((at.st_mtime_ns, at.st_ino, at.st_size) for at in found)
+
+
 def _no_passphrase() -> str:
     """Asked for where a key is encrypted; without it OpenSSL would ask the terminal."""
     raise OSError("the key needs a passphrase")

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 import numpy as np
 
+from router.core.errors import RequestError
 from router.protocol.link import Tensor
 
 Body = bytes | bytearray | memoryview
 
 BINARY_ONLY = frozenset({"FP16", "BF16"})
 """Datatypes without a text form: the Open Inference Protocol has them as binary data only."""
+
+
+_CHANGE_MEANING = frozenset({"sequence_id", "sequence_start", "sequence_end", "classification"})
+_CHANGE_MEANING_PREFIX = "shared_memory_"
+
+
+def refuse_parameters(names: Iterable[str], where: str, also: Container[str] = ()) -> None:
+    """Parameters that would change what the answer means, and those in `also`. Others may be ignored, as the protocol
+    has it. Raises RequestError (malformed).
+    """
+    for name in names:
+        if name in _CHANGE_MEANING or name in also or name.startswith(_CHANGE_MEANING_PREFIX):
+            detail = f"{where}: parameter {name!r} is not supported and would change the meaning of the request"
+            raise RequestError("malformed", detail)
 
 
 class ParseLimits(msgspec.Struct, frozen=True):

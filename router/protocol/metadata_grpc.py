@@ -6,59 +6,26 @@ from collections.abc import Iterable, Sequence
 
 from google.protobuf.json_format import ParseDict
 
-from models.spec import ModelSpec, TensorSpec
+from models.spec import ModelSpec
 from router.protocol import metadata
 from router.protocol.metadata import ModelTotals
 from router.protocol.proto import open_inference_pb2 as pb
 
-_NOT_THE_SAME_WORD = {"BYTES": "STRING"}
-"""Datatypes for which model configurations have another word than requests."""
-
 
 def model_metadata(spec: ModelSpec, versions: Sequence[str]) -> pb.ModelMetadataResponse:
-    """Inputs and outputs; of alternative sets of inputs all are listed, the preferred first. Symbolic axes are -1."""
-    described = pb.ModelMetadataResponse.TensorMetadata
-
-    def tensors(specs: Sequence[TensorSpec]) -> list[pb.ModelMetadataResponse.TensorMetadata]:
-        return [described(name=t.name, datatype=t.datatype, shape=_extents(t)) for t in specs]
-
-    return pb.ModelMetadataResponse(
-        name=spec.name,
-        versions=versions,
-        platform=spec.platform,
-        inputs=[tensor for accepted in spec.accepted_inputs() for tensor in tensors(accepted)],
-        outputs=tensors(spec.outputs),
-    )
+    """See metadata.model_metadata; the messages have no place for which alternative an input belongs to."""
+    answer = pb.ModelMetadataResponse()
+    ParseDict(metadata.model_metadata(spec, versions), answer, ignore_unknown_fields=True)
+    return answer
 
 
 def model_config(spec: ModelSpec) -> pb.ModelConfigResponse:
-    """What clients read of a configuration. With max_batch_size > 0, `dims` leave the batch axis out.
-
-    Inputs of alternative sets are optional: no one of them is needed in every request.
-    """
-    accepted = spec.accepted_inputs()
-    inputs = [
-        pb.ModelInput(
-            name=tensor.name,
-            data_type=_data_type(tensor),
-            dims=_extents(tensor)[1:],
-            allow_ragged_batch=-1 in _extents(tensor)[1:],
-            optional=len(accepted) > 1,
-        )
-        for tensors in accepted
-        for tensor in tensors
-    ]
-    outputs = [pb.ModelOutput(name=t.name, data_type=_data_type(t), dims=_extents(t)[1:]) for t in spec.outputs]
-    config = pb.ModelConfig(
-        name=spec.name,
-        platform=spec.platform,
-        backend=spec.platform.partition("_")[0],
-        max_batch_size=spec.batch.max_rows,
-        input=inputs,
-        output=outputs,
-        dynamic_batching=pb.ModelDynamicBatching(),
-    )
-    return pb.ModelConfigResponse(config=config)
+    """See metadata.model_config; what clients read of it, and which inputs are ragged."""
+    answer = pb.ModelConfigResponse()
+    ParseDict({"config": metadata.model_config(spec)}, answer, ignore_unknown_fields=True)
+    for tensor in answer.config.input:
+        tensor.allow_ragged_batch = -1 in tensor.dims
+    return answer
 
 
 def model_statistics(models: Iterable[tuple[str, str, ModelTotals]]) -> pb.ModelStatisticsResponse:
@@ -74,13 +41,3 @@ def repository_index(models: Iterable[tuple[str, str, bool]], only_ready: bool) 
     answer = pb.RepositoryIndexResponse()
     ParseDict({"models": entries}, answer)
     return answer
-
-
-def _extents(tensor: TensorSpec) -> list[int]:
-    return [axis if isinstance(axis, int) else -1 for axis in tensor.shape]
-
-
-def _data_type(tensor: TensorSpec) -> pb.DataType:
-    word = _NOT_THE_SAME_WORD.get(tensor.datatype, tensor.datatype)
-    number: pb.DataType = pb.DataType.Value(f"TYPE_{word}")
-    return number

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Annotated, Any, NoReturn
@@ -18,7 +18,15 @@ from msgspec import Meta
 
 from models.tensors import DTYPES
 from router.core.errors import RequestError
-from router.protocol.codec import BINARY_ONLY, Body, Encoded, InferParameters, ParsedInfer, ParseLimits
+from router.protocol.codec import (
+    BINARY_ONLY,
+    Body,
+    Encoded,
+    InferParameters,
+    ParsedInfer,
+    ParseLimits,
+    refuse_parameters,
+)
 from router.protocol.link import Tensor
 from router.protocol.oip_answers import JSON_LINES, encode_infer, encode_mixed
 from router.protocol.oip_binary import JSON_LENGTH, divided
@@ -26,9 +34,8 @@ from router.protocol.oip_binary import JSON_LENGTH, divided
 _MAX_AXES = 32
 _MOST = 2**63 - 1
 _SIZE = "binary_data_size"
-_REFUSED = frozenset({"sequence_id", "sequence_start", "sequence_end", "classification", _SIZE})
-_REFUSED_PREFIX = "shared_memory_"
-"""Parameters that would change what the answer means. Others are ignored, as the protocol has it."""
+_ALSO_REFUSED = (_SIZE,)
+"""But on an input."""
 
 _ELEMENTS: dict[str, tuple[type, str]] = {
     "BOOL": (bool, "?"),
@@ -150,16 +157,10 @@ def _malformed(detail: str) -> NoReturn:
     raise RequestError("malformed", detail) from None
 
 
-def _refuse(parameters: Iterable[str], where: str) -> None:
-    for key in parameters:
-        if key in _REFUSED or key.startswith(_REFUSED_PREFIX):
-            _malformed(f"{where}: parameter {key!r} is not supported and would change the meaning of the request")
-
-
 def _parameters(given: _Parameters) -> tuple[InferParameters, bool]:
     """What the router acts on, and whether outputs are to be binary data where the request does not say of each."""
     where = "request"
-    _refuse(given, where)
+    refuse_parameters(given, where, _ALSO_REFUSED)
     for key in ("timeout", "priority"):
         value = given.get(key)
         if value is not None and (type(value) is not int or not 0 <= value <= _MOST):
@@ -179,7 +180,7 @@ def _outputs(wanted: Sequence[_Output]) -> tuple[tuple[str, ...], Mapping[str, b
         names[name] = None
         if output.parameters:
             where = f"output {name!r}"
-            _refuse(output.parameters, where)
+            refuse_parameters(output.parameters, where, _ALSO_REFUSED)
             flag = _flag(output.parameters, "binary_data", where)
             if flag is not None:
                 binary[name] = flag
@@ -196,7 +197,7 @@ def _flag(parameters: _Parameters, key: str, where: str) -> bool | None:
 def _binary_size(tensor: _Input, parameters: _Parameters) -> int | None:
     """Bytes of the tensor behind the JSON; None where its data are in the JSON."""
     where = f"input {tensor.name!r}"
-    _refuse([key for key in parameters if key != _SIZE], where)
+    refuse_parameters(parameters, where)
     if _SIZE not in parameters:
         return None
     size = parameters[_SIZE]

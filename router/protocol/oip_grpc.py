@@ -15,15 +15,20 @@ from google.protobuf.message import DecodeError
 
 from models.tensors import DTYPES, TensorError, from_wire
 from router.core.errors import RequestError, UpstreamError
-from router.protocol.codec import BINARY_ONLY, Body, Encoded, InferParameters, ParsedInfer, ParseLimits
+from router.protocol.codec import (
+    BINARY_ONLY,
+    Body,
+    Encoded,
+    InferParameters,
+    ParsedInfer,
+    ParseLimits,
+    refuse_parameters,
+)
 from router.protocol.link import Tensor
 from router.protocol.proto import open_inference_pb2 as pb
 
 _MAX_AXES = 32
 _MAX_NAME = 256
-_REFUSED = frozenset({"sequence_id", "sequence_start", "sequence_end", "classification"})
-_REFUSED_PREFIX = "shared_memory_"
-"""Parameters that would change what the answer means. Others are ignored, as the protocol has it."""
 _ASKS_FOR_FINAL, _IS_FINAL = "triton_enable_empty_final_response", "triton_final_response"
 """How a client of a stream asks to be told which response is a request's last. Ours always are."""
 
@@ -124,16 +129,10 @@ def _malformed(detail: str) -> NoReturn:
     raise RequestError("malformed", detail) from None
 
 
-def _refuse(parameters: Mapping[str, pb.InferParameter], where: str) -> None:
-    for key in parameters:
-        if key in _REFUSED or key.startswith(_REFUSED_PREFIX):
-            _malformed(f"{where}: parameter {key!r} is not supported and would change the meaning of the request")
-
-
 def _parameters(given: Mapping[str, pb.InferParameter]) -> InferParameters:
     if not given:
         return InferParameters()
-    _refuse(given, "request")
+    refuse_parameters(given, "request")
     return InferParameters(_count(given, "timeout"), _count(given, "priority"))
 
 
@@ -160,7 +159,7 @@ def _inputs(message: pb.ModelInferRequest, max_elements: int) -> dict[str, np.nd
         if name in inputs:
             _malformed(f"input {name!r} is given twice")
         if tensor.parameters:
-            _refuse(tensor.parameters, f"input {name!r}")
+            refuse_parameters(tensor.parameters, f"input {name!r}")
         if len(shape) > _MAX_AXES or any(extent < 1 for extent in shape):
             _malformed(
                 f"input {name!r}: at most {_MAX_AXES} axes, each of at least 1, expected, got {shape[:_MAX_AXES]}"
@@ -192,7 +191,7 @@ def _outputs(message: pb.ModelInferRequest) -> tuple[str, ...]:
     for output in message.outputs:
         name = _name(output.name, "output")
         if output.parameters:
-            _refuse(output.parameters, f"output {name!r}")
+            refuse_parameters(output.parameters, f"output {name!r}")
         if name in names:
             _malformed(f"output {name!r} is asked for twice")
         names[name] = None

@@ -16,7 +16,7 @@ import yaml
 sys.path.append(str(Path(__file__).parents[1] / "e2e"))
 
 from client_scripts import HERE, PYTHON
-from fleet import MODELS, Fleet, free_ports, start_fleet
+from fleet import MODELS, Fleet, start_fleet
 from identity_model import DATATYPES, build_store
 
 SCRIPT_TIMEOUT_S = 240
@@ -32,7 +32,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 
 def _config(names: list[str]) -> str:
-    grpc_port, admin_port = free_ports(2)
     pool = {"accelerator": "x86-cpu", "region": "local", "backend": {"type": "onnx", "provider": "cpu"}}
     allowed = 'tenant.id == "clients"'
     return yaml.safe_dump(
@@ -41,7 +40,6 @@ def _config(names: list[str]) -> str:
             "tenants": [{"id": "clients", "priority": "interactive"}, {"id": "denied"}],
             "policies": [{"name": "clients-use-the-fleet", "when": allowed, "allow": "true"}],
             "models": {name: {"latency_target": "1s", "deadline": "30s"} for name in names},
-            "server": {"grpc": {"port": grpc_port}, "admin": {"port": admin_port}},
         }
     )
 
@@ -49,10 +47,9 @@ def _config(names: list[str]) -> str:
 @pytest.fixture(scope="session")
 def server(fleet: Fleet) -> dict[str, Any]:
     """The facts that scripts/harness.py:Server holds."""
-    ports = yaml.safe_load(fleet.config.read_text())["server"]
     return {
         "http": fleet.http_url.removeprefix("http://"),
-        "grpc": f"127.0.0.1:{ports['grpc']['port']}",
+        "grpc": fleet.grpc_address,
         "key": fleet.keys["clients"],
         "denied_key": fleet.keys["denied"],
         "datatypes": list(DATATYPES),

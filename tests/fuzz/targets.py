@@ -53,7 +53,7 @@ def read_binary(data: bytes) -> None:
 def _exchange(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
     """Parse, and where it is a request answer it with its own tensors: the answer reads as well as the request did."""
     try:
-        head, _ = read_head(("m", ""), headers, _IDS)
+        head = read_head(("m", ""), headers, _IDS)
         asked = head.codec.parse(body, LIMITS)
     except RequestError as error:
         said(error)
