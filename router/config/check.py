@@ -14,6 +14,7 @@ from router.config.problems import unknown
 from router.config.read import Draft
 from router.config.schema import Accelerator, Backend, Fleet, Model, Policy, Pool, Profile, Tenant, TenantsFile
 from router.config.settings import (
+    Hardware,
     ModelPolicy,
     Option,
     PoolSettings,
@@ -84,6 +85,12 @@ def facts_of(name: str, entry: Accelerator) -> AcceleratorFacts:
     )
 
 
+def hardware_of(entry: Accelerator) -> Hardware:
+    """What places a pool of a catalogue entry's class."""
+    ray = entry.ray
+    return Hardware(ray.resource or "", ray.amount, ray.type or "", ray.exact, entry.kubernetes or "")
+
+
 def _once(draft: Draft[Fleet], section: str, field: str) -> None:
     """Note every name that a list gives twice."""
     lines = draft.document.lines
@@ -148,7 +155,7 @@ def _pool(draft: Draft[Fleet], path: str, pool: Pool, entry: Accelerator) -> Poo
         cost=pool.cost,
         models=tuple(pool.models),
     )
-    return PoolSettings(facts, pool.replicas.min, pool.replicas.max, backend.type, given)
+    return PoolSettings(facts, pool.replicas.min, pool.replicas.max, backend.type, given, hardware_of(entry))
 
 
 def _check_backend(draft: Draft[Fleet], path: str, backend: Backend) -> None:

@@ -33,6 +33,18 @@ class Export(Strict):
     performance_density: Annotated[float, Field(ge=0)] | None = None
 
 
+class Ray(Strict):
+    """How a Ray cluster knows the class."""
+
+    resource: Text | None = None
+    """What a replica asks for: GPU, NPU, TPU or a custom resource. Absent: a CPU only."""
+    amount: Positive = 1.0
+    type: Text | None = None
+    """Accelerator type as Ray detects it on the node."""
+    exact: bool = True
+    """The type names this class and no other. Where not, the node's label decides."""
+
+
 class Accelerator(Strict):
     """A class of the catalogue, or what a fleet file changes in one. Every fact has a source and a date."""
 
@@ -44,6 +56,9 @@ class Accelerator(Strict):
     export: Export = Export()
     provider: Name | None = None
     """Execution provider of pools of this class that name none."""
+    ray: Ray = Ray()
+    kubernetes: Text | None = None
+    """Extended resource that a pod asks for, such as nvidia.com/gpu."""
     notes: str = ""
 
 

@@ -12,6 +12,19 @@ from router.core.facts import PoolFacts, RuleText, TenantFacts
 Option = str | int | float
 
 
+class Hardware(msgspec.Struct, frozen=True):
+    """How a cluster knows an accelerator class: what places a pool, and nothing that policy judges."""
+
+    ray_resource: str = ""
+    """GPU, NPU, TPU or a custom Ray resource; "" for a CPU only."""
+    ray_amount: float = 1.0
+    ray_type: str = ""
+    """Accelerator type as Ray detects it; "" where it detects none."""
+    exact: bool = True
+    """The type names this class and no other. Where not, the node's label decides."""
+    kubernetes_resource: str = ""
+
+
 class PoolSettings(msgspec.Struct, frozen=True):
     """One pool. `options` go to the backend as they are."""
 
@@ -21,6 +34,7 @@ class PoolSettings(msgspec.Struct, frozen=True):
     backend: str
     """Backend kind: onnx, emulated, ..."""
     options: dict[str, Option]
+    hardware: Hardware = Hardware()
 
 
 class ModelPolicy(msgspec.Struct, frozen=True):
