@@ -26,7 +26,7 @@ def new_key(root: Path) -> tuple[str, str]:
     return words[0], digest.group()
 
 
-def pointsman_fleet(kind: str, root: Path, scratch: Path, store: Path) -> tuple[Path, str]:
+def pointsman_fleet(kind: str, root: Path, scratch: Path, store: Path, routers: int = 1) -> tuple[Path, str]:
     """Write the fleet of `kind` into `scratch`, with a fresh key and that model store. Returns its path and the key.
 
     Raises RuntimeError where the fleet file has no place for the key.
@@ -36,7 +36,7 @@ def pointsman_fleet(kind: str, root: Path, scratch: Path, store: Path) -> tuple[
         raise RuntimeError(f"fleet-{kind}.yaml has no {PLACEHOLDER}")
     key, digest = new_key(root)
     path = scratch / f"fleet-{kind}.yaml"
-    path.write_text(f'{text.replace(PLACEHOLDER, digest)}\nmodel_store: "{store}"\n')
+    path.write_text(f'{text.replace(PLACEHOLDER, digest)}\nmodel_store: "{store}"\nserver: {{routers: {routers}}}\n')
     return path, key
 
 

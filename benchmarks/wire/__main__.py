@@ -45,7 +45,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.wire", description=__doc__)
     parser.add_argument("--seconds", type=int, default=6, help="length of one run")
     parser.add_argument("--rounds", type=int, default=2, help="how often every server is started and measured")
-    parser.add_argument("--cpus", type=int, default=2, help="cores that server and generator share")
+    parser.add_argument("--cpus", type=int, default=os.cpu_count(), help="cores that server and generator share")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--only", default=",".join(NAMES), help="servers, comma separated")
     parser.add_argument("--forms", default="json,binary,grpc")

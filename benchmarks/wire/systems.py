@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from benchmarks.http.systems import System, pointsman
 from benchmarks.http.venvs import environment
 
 FORMS = ("json", "binary", "grpc")
+CORES_A_ROUTER = 2
+"""One router for two cores, as docs/operations.md advises: the other is for the pools."""
 NAMES = ("pointsman", "triton", "kserve", "mlserver")
 
 
@@ -30,7 +33,8 @@ def speakers(names: list[str], root: Path, scratch: Path, store: Path) -> list[S
 
 
 def _pointsman(root: Path, scratch: Path, store: Path) -> Speaker:
-    config, key = pointsman_fleet("preferred", root, scratch, store)
+    routers = max(1, len(os.sched_getaffinity(0)) // CORES_A_ROUTER)
+    config, key = pointsman_fleet("preferred", root, scratch, store, routers)
     return Speaker(pointsman("preferred", config, key), grpc_port=8001, key=key)
 
 
