@@ -25,15 +25,20 @@ _BUILT_IN: dict[str, type[Backend]] = {"onnx": OnnxBackend, "emulated": Emulated
 
 
 def create(kind: str, spec: ModelSpec, options: Mapping[str, Any], context: LoadContext) -> Backend:
-    """A backend of that kind with the model loaded. Raises BackendError; an unknown kind lists the known ones.
+    """A backend of that kind with the model loaded. Raises BackendError; an unknown kind lists the known ones."""
+    return load(kind, find(kind), spec, options, context)
 
-    Whatever another package raises while it loads comes as BackendError that names the package.
+
+def load(
+    kind: str, factory: type[Backend], spec: ModelSpec, options: Mapping[str, Any], context: LoadContext
+) -> Backend:
+    """The model in a backend of that class, whose kind is `kind` in words. Raises BackendError and nothing else.
+
+    Its files are as their checksums say, and it is refused where some of it runs elsewhere than on the device.
     """
-    if kind in _BUILT_IN:
-        return _BUILT_IN[kind](spec, options, context)
-    factory = find(kind)
     try:
-        verify(spec)
+        if factory not in _BUILT_IN.values():  # which do so themselves
+            verify(spec)
     except RepositoryError as error:
         raise BackendError(f"{spec.name}: {error}") from error
     try:
@@ -60,8 +65,8 @@ def find(kind: str) -> type[Backend]:
     if not found:
         known = sorted({*_BUILT_IN, *_installed()})
         raise BackendError(
-            f"unknown backend kind {kind!r}, known: {', '.join(known)}; a further one comes with a package, which this "
-            f"Python environment lacks"
+            f"unknown backend kind {kind!r}, known: {', '.join(known)}; a further one comes with a package that this "
+            "Python environment lacks"
         )
     if len(found) > 1:
         raise BackendError(f"backend kind {kind!r} is registered twice, by {' and '.join(map(_package, found))}")
@@ -72,7 +77,7 @@ def find(kind: str) -> type[Backend]:
             f"backend kind {kind!r} cannot be loaded from {found[0].value} of {_package(found[0])}: "
             f"{type(error).__name__}: {error}"
         ) from error
-    if fault := _misfit(factory):
+    if fault := misfit(factory):
         raise BackendError(f"backend kind {kind!r}: {found[0].value} of {_package(found[0])} {fault}")
     kind_class: type[Backend] = factory
     return kind_class
@@ -98,6 +103,12 @@ def judge(kind: str, options: Mapping[str, Any]) -> Judged:
     return Judged(factory.emulated)
 
 
+def packages() -> list[tuple[str, str]]:
+    """(kind, package and version) of all kinds, this project's own first."""
+    theirs = [(kind, _package(point)) for kind, points in sorted(_installed().items()) for point in points]
+    return [(kind, "pointsman") for kind in _BUILT_IN] + theirs
+
+
 def _installed() -> dict[str, list[EntryPoint]]:
     """Kinds that other packages of this environment register, each with all that do."""
     found: dict[str, list[EntryPoint]] = {}
@@ -111,7 +122,7 @@ def _package(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "a package without metadata"
 
 
-def _misfit(factory: object) -> str:
+def misfit(factory: object) -> str:
     """Why the object is no backend of this contract, "" where it is one."""
     if not (isinstance(factory, type) and issubclass(factory, Backend)):
         return "is no subclass of deployments.backends.base.Backend"
