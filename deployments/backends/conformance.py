@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from deployments.backends import registry
-from deployments.backends.base import Arrays, Backend, BackendError, InputError, OptionError, parse_options
+from deployments.backends.base import Backend, BackendError, InputError, OptionError, parse_options
 from deployments.backends.conformance_subject import Subject
 from models import tensors
 
@@ -132,18 +132,9 @@ def _floats(array: np.ndarray) -> bool:
 
 def _bad_batches(subject: Subject) -> str:
     good = subject.inputs(1)
-    name, array = next(iter(good.items()))
-    others = {other: value for other, value in good.items() if other != name}
-    odd = np.zeros((1, 1, 1), np.complex128)
     before = subject.backend.run(good, ())
-    bad: dict[str, tuple[Arrays, tuple[str, ...]]] = {
-        "a missing input": (others, ()),
-        "an unknown input": ({**others, f"no_{name}": array}, ()),
-        "a shape that is none of its": ({**good, name: array.reshape(*array.shape, 1, 1)}, ()),
-        "a type that is none of its": ({**good, name: odd}, ()),
-        "an unknown output": (good, ("no_such_output",)),
-    }
-    for what, (inputs, outputs) in bad.items():
+    missing = dict(list(good.items())[1:])
+    for what, inputs, outputs in (("a missing input", missing, ()), ("an unknown output", good, ("no_such_output",))):
         try:
             subject.backend.run(inputs, outputs)
         except BackendError:
@@ -220,7 +211,7 @@ _CHECKS: tuple[tuple[str, Callable[[Subject], str], bool], ...] = (
     ("a row of NaN or of no UTF-8 is an InputError, or changes no other row", _bad_rows_stay_alone, False),
     ("only the outputs asked for come back", _only_what_is_asked, False),
     ("an answer is not touched again", _answers_stay, False),
-    ("a batch that the model cannot take is a BackendError, and the next one is answered", _bad_batches, False),
+    ("a batch that cannot be run is a BackendError, and the next one is answered", _bad_batches, False),
     ("it runs on another thread than it was loaded on", _runs_on_another_thread, False),
     ("two of a process run at a time", _runs_beside_others, False),
     ("it says that it is well", _is_well, False),

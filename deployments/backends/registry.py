@@ -12,6 +12,8 @@ from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+import msgspec
+
 from deployments.backends.base import API_VERSION, Backend, BackendError, LoadContext, OptionError, parse_options
 from deployments.backends.emulated import EmulatedBackend
 from deployments.backends.onnx import OnnxBackend
@@ -122,7 +124,7 @@ def _package(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "a package without metadata"
 
 
-def misfit(factory: object) -> str:
+def misfit(factory: Any) -> str:
     """Why the object is no backend of this contract, "" where it is one."""
     if not (isinstance(factory, type) and issubclass(factory, Backend)):
         return "is no subclass of deployments.backends.base.Backend"
@@ -130,8 +132,11 @@ def misfit(factory: object) -> str:
     if version != API_VERSION:
         wanted = "states no api_version" if version is None else f"needs version {version} of the backend contract"
         return f"{wanted}; this Pointsman has version {API_VERSION}: install releases of both that agree"
-    if not factory.Options.__struct_config__.forbid_unknown_fields:
-        return "has Options that let unknown keys pass: declare them with forbid_unknown_fields=True"
+    if factory.__abstractmethods__:
+        return f"lacks {', '.join(sorted(factory.__abstractmethods__))}"
+    options = factory.Options
+    if not (issubclass(options, msgspec.Struct) and options.__struct_config__.forbid_unknown_fields):
+        return "has Options that let unknown keys pass: a msgspec.Struct with forbid_unknown_fields=True is needed"
     if not isinstance(factory.emulated, bool):
         return "states no emulated of True or False"
     return ""

@@ -238,7 +238,7 @@ class Leaking(OnnxBackend):
 
 
 LARGEST = "the largest batch has every output"
-BAD = "a batch that the model cannot take is a BackendError"
+BAD = "a batch that cannot be run is a BackendError"
 FAULTY = [
     (Newer, {"the class fits": "needs version 2 of the backend contract; this Pointsman has version 1"}),
     (Loose, {"the class fits": "Options that let unknown keys pass"}),

@@ -1,12 +1,13 @@
 """A vendor's runtime as a package of its own: copied out of the tree, built, installed, served, with no change here.
 
-Each command is that of docs/backends.md; `--target` stands in for the environment, which other tests share.
+The commands are those of docs/backends.md; `--target` stands in for the environment, which other tests share.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -20,19 +21,26 @@ from fleet import MODELS, POINTSMAN, ROOT, Fleet, start_fleet
 from payloads import MLP_INFER, expected, mlp, output, reference_body
 
 ACME = ROOT / "examples" / "backends" / "acme"
-UV = ROOT / ".uv" / "bin" / "uv"
 PAGE = ROOT / "docs" / "backends.md"
+THERE = "--python .venv/bin/python"
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def shell_block(number: int) -> str:
+    """Commands of one block of the page."""
+    return re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)[number]
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the package was installed from a copy of its folder."""
-    source, target = tmp_path_factory.mktemp("vendor") / "acme", tmp_path_factory.mktemp("site")
-    shutil.copytree(ACME, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
-    given = ["--target", target, "--python", POINTSMAN.with_name("python")]
-    command = [UV, "pip", "install", "--quiet", "--offline", "--no-deps", "--no-build-isolation", *given, source]
-    subprocess.run(command, cwd=target, check=True, timeout=120)
+    """Where the page's commands installed the package, from a copy of its folder."""
+    folder, target = tmp_path_factory.mktemp("vendor"), tmp_path_factory.mktemp("site")
+    script = shell_block(0)
+    there = f"--offline --target {target} --python {POINTSMAN.with_name('python')}"
+    for told, here in (("examples/", f"{ROOT}/examples/"), (".uv/", f"{ROOT}/.uv/"), (THERE, there)):
+        assert told in script
+        script = script.replace(told, here)
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=folder, check=True, timeout=120)
     assert (target / "acme_runtime" / "backend.py").exists()
     return target
 
@@ -55,21 +63,22 @@ def run(tmp_path: Path) -> Run:
         (tmp_path / "fleet.yaml").write_text(text.replace(old, new) if old else text)
         more = {"PYTHONPATH": with_path(*([folder] if folder else [])), "RAY_TMPDIR": str(tmp_path / "ray")}
         return subprocess.run(
-            [POINTSMAN, *arguments, "--state", tmp_path / "state"],
+            [POINTSMAN, *arguments, *(() if arguments[-1] == "list" else ("--state", tmp_path / "state"))],
             cwd=tmp_path, env=os.environ | more, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
 
     return run_it
 
 
-def test_the_package_keeps_the_contract(installed: Path, run: Run) -> None:
-    """As `pointsman backend check` holds it against the CPU; what it says is what docs/backends.md shows."""
-    done = run("backend", "check", "acme", "--accelerator", "acme-npu", "--option", "tile_rows=8", folder=installed)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "FAILED" not in done.stdout
-    assert done.stdout in PAGE.read_text()
-    listed = run("backend", "list", folder=installed)
-    assert re.search(r"^acme +acme-runtime 0\.1\.0 +emulated$", listed.stdout.partition("--state")[0], re.MULTILINE)
+def test_the_page_s_commands_do_what_it_says(installed: Path, run: Run) -> None:
+    """The type is listed, its class keeps the contract, the fleet file is sound; serving is below."""
+    lines = shell_block(1).replace("my-runtime/fleet.yaml", "fleet.yaml").splitlines()
+    assert lines[3:] == [".venv/bin/pointsman serve --config fleet.yaml"]
+    listed, checked, valid = (run(*shlex.split(line)[1:], folder=installed) for line in lines[:3])
+    assert re.search(r"^acme +acme-runtime 0\.1\.0 +emulated$", listed.stdout, re.MULTILINE)
+    assert (checked.returncode, checked.stderr, "FAILED" in checked.stdout) == (0, "", False)
+    assert checked.stdout in PAGE.read_text()
+    assert (valid.returncode, valid.stdout.partition(":")[2][:8]) == (0, " 2 pools")
 
 
 BROKEN = "raise ImportError('libacme.so.2: cannot open shared object file')"
@@ -80,7 +89,7 @@ REFUSALS: dict[str, tuple[tuple[str, str], tuple[str, str] | None, str, str]] = 
     "misspelt": (("type: acme", "type: acmee"), None, "type", 'unknown backend "acmee"; did you mean "acme"?'),
     "library missing": (
         ("", ""), ("device.py", BROKEN), "type",
-        "'acme' cannot be loaded from acme_runtime.backend:AcmeBackend of acme-runtime 0.1.0: ImportError: libacme.so.2",
+        "cannot be loaded from acme_runtime.backend:AcmeBackend of acme-runtime 0.1.0: ImportError: libacme.so.2",
     ),
     "contract too new": (
         ("", ""), ("backend.py", "AcmeBackend.api_version = 2"), "type",
@@ -116,8 +125,8 @@ def test_without_the_package_the_type_is_unknown_and_says_where_it_would_come_fr
     done = run("validate", "--config", "fleet.yaml", folder=None)
     assert done.returncode == 2
     assert done.stderr == (
-        'fleet.yaml:16: pools[0].backend.type: unknown backend "acme"; known: emulated, onnx; a type of another package '
-        "needs that package in the Python environment that runs pointsman\n"
+        'fleet.yaml:16: pools[0].backend.type: unknown backend "acme"; known: emulated, onnx; a type of another '
+        "package needs that package in the Python environment that runs pointsman\n"
     )
     assert run("backend", "check", "acme", folder=None).returncode == 1
 
@@ -168,7 +177,7 @@ def test_what_the_package_calls_the_sender_s_fault_is_a_400(fleet: Fleet) -> Non
 
 @pytest.mark.cluster
 def test_the_pool_is_shown_under_its_class_type_and_marking(fleet: Fleet) -> None:
-    """Metrics, the operator's view and the start table; rules saw `pool.provider` as the type, or nothing had passed."""
+    """Metrics, the operator's view and the start table; rules saw the type as `pool.provider`."""
     info = fleet.samples("pointsman_pool_info", pool="npu")
     assert [dict(labels) for labels in info] == [
         {"pool": "npu", "accelerator": "acme-npu", "provider": "acme", "emulated": "true"}

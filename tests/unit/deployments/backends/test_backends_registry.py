@@ -57,6 +57,13 @@ THEIRS = """
         class Options(msgspec.Struct):
             pass
 
+    class Plain(Theirs):
+        Options = dict
+
+    class Half(Backend):
+        api_version = 1
+        run = Theirs.run
+
     class Unsure(Theirs):
         emulated = "partly"
 
@@ -66,7 +73,8 @@ THEIRS = """
 KINDS = {
     "theirs": "their_backend:Theirs", "newer": "their_backend:Newer", "silent": "their_backend:Silent",
     "loose": "their_backend:Loose", "unsure": "their_backend:Unsure", "function": "their_backend:build",
-    "broken": "no_such:build", "onnx": "their_backend:Theirs", "twice": "their_backend:Theirs",
+    "broken": "no_such:build", "plain": "their_backend:Plain", "half": "their_backend:Half",
+    "onnx": "their_backend:Theirs", "twice": "their_backend:Theirs",
 }  # fmt: skip
 
 
@@ -118,7 +126,9 @@ def test_an_entry_point_adds_a_kind(installed, spec):
         ("newer", r"Newer of theirs 1\.5 needs version 2 of the backend contract; this Pointsman has version 1: inst"),
         ("silent", r"their_backend:Silent of theirs 1\.5 states no api_version; this Pointsman has version 1"),
         ("function", r"their_backend:build of theirs 1\.5 is no subclass of deployments\.backends\.base\.Backend"),
-        ("loose", "Options that let unknown keys pass: declare them with forbid_unknown_fields=True"),
+        ("loose", "Options that let unknown keys pass: a msgspec.Struct with forbid_unknown_fields=True is needed"),
+        ("plain", "Options that let unknown keys pass"),
+        ("half", r"their_backend:Half of theirs 1\.5 lacks __init__, close"),
         ("unsure", "states no emulated of True or False"),
         ("twice", r"'twice' is registered twice, by (theirs 1\.5 and others 1\.5|others 1\.5 and theirs 1\.5)"),
         ("onx", "unknown backend kind 'onx', known: .*emulated, .*onnx, .*theirs, .*; a further one comes with a pack"),
