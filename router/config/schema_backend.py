@@ -12,29 +12,30 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 from router.config.schema_types import Name, Positive, Strict, Text
 
 
-class OnnxBackend(Strict):
+class _Typed(Strict):
+    type: Name = "onnx"
+
+
+class OnnxBackend(_Typed):
     """ONNX Runtime in the replica."""
 
-    type: Text = "onnx"
     provider: Name | None = None
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
 
 
-class EmulatedBackend(Strict):
+class EmulatedBackend(_Typed):
     """Another class's timing on this CPU."""
 
-    type: Text = "onnx"
     time_scale: Positive | None = None
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
     profile: Text | None = None
 
 
-class OtherBackend(Strict):
+class OtherBackend(_Typed):
     """A type of another package, or one that nobody knows: check_backend.py tells. Extra keys are its to refuse."""
 
     model_config = ConfigDict(extra="allow")
 
-    type: Name = "onnx"
     options: dict[Text, Any] = {}
     """The package's own."""
 
