@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from deployments import serving
+from deployments.cli_backend import backend
 from deployments.devices import probe
 from router.config.problems import ConfigError
 from router.policy.credentials import KEY_BYTES, digest, new_key
@@ -143,6 +144,9 @@ def devices() -> None:
         else:
             rows.append((report.provider, "yes", f"{report.placement.provider} on {report.placement.device}"))
     click.echo(serving.table(("provider", "runs", "where, or what is missing"), rows))
+
+
+main.add_command(backend)
 
 
 @main.command()

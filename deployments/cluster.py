@@ -97,9 +97,9 @@ def statuses() -> dict[str, tuple[str, str]]:
     """Application name to (status, message)."""
     found = {}
     for name, application in serve.status().applications.items():
-        message = application.message
-        for deployment in application.deployments.values():
-            message = message or deployment.message
+        # The application's own message names only the deployment that failed.
+        told = [deployment.message for deployment in application.deployments.values() if deployment.message]
+        message = told[0] if told else application.message
         found[name] = (str(getattr(application.status, "value", application.status)), message)
     return found
 

@@ -13,7 +13,7 @@ import numpy as np
 from ray import serve
 
 from deployments.backends import registry
-from deployments.backends.base import Backend, Placement
+from deployments.backends.base import Backend, BackendError, LoadContext, Placement
 from deployments.lane import Lane
 from deployments.logs import to_serve_log
 from deployments.loopback import confine_replica
@@ -115,7 +115,12 @@ class PoolReplica:
         if not versions:
             raise RuntimeError(f"model {name!r} is not in {self._args.store}: run `make models`")
         spec = versions[latest(versions)].bounded(self._args.max_rows.get(name))
-        backend = registry.create(self._args.backend, spec, dict(self._args.options))
+        context = LoadContext(self._args.name, self._args.accelerator)
+        backend = registry.create(self._args.backend, spec, self._args.options, context)
+        if backend.emulated != self._args.emulated:
+            backend.close()
+            told = f"emulated: {str(backend.emulated).lower()}"
+            raise BackendError(f"backend {self._args.backend} says {told} here, and not where the fleet was started")
         return spec, backend, _warm_up(spec, backend)
 
 

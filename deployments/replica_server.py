@@ -208,6 +208,8 @@ class ReplicaServer:
         dead = [model for model, lane in self._lanes.items() if not lane.is_alive]
         if dead:
             raise RuntimeError(f"the worker thread of {', '.join(dead)} has ended")
+        for lane in self._lanes.values():
+            lane.backend.check_health()
 
 
 def _refused(item: Item, reason: str, detail: str) -> Answer:

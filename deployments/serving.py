@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from deployments.backends.registry import kinds
 from deployments.environments import EnvironmentProblem, needed
 from deployments.keys import LocalKeys, admin_key, local_keys, stream_key
 from deployments.placement import PlacementError, place
@@ -44,7 +45,7 @@ def checked(config: Path, state: Path) -> Settings:
 
     Raises ConfigError with the YAML path of each fault.
     """
-    settings = load(config, known_models(state), tenants_file_may_be_absent=True)
+    settings = load(config, known_models(state), kinds(), tenants_file_may_be_absent=True)
     problems = []
     for index, pool in enumerate(settings.pools):
         try:
@@ -65,7 +66,7 @@ def serve(config: Path, state: Path) -> int:
         return 2
     run = state / "run"
     keys = local_keys(settings, run)
-    settings = load(config, known_models(state))
+    settings = load(config, known_models(state), kinds())
     stream_key(settings, run)
     (run / GENERATIONS).unlink(missing_ok=True)
     stop = threading.Event()
@@ -110,7 +111,7 @@ def restart(name: str, config: Path, state: Path) -> None:
 
     from deployments import app  # isort: skip
 
-    settings = load(config, known_models(state))
+    settings = load(config, known_models(state), kinds())
     names = {pool.facts.name for pool in settings.pools} | {app.ROUTER_APP}
     if name not in names:
         raise click.ClickException(f"nothing is called {name!r}; there are: {', '.join(sorted(names))}")

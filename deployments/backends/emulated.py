@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from deployments.backends.base import Arrays, BackendError, Placement
-from deployments.backends.onnx import OnnxBackend, parse_options
+from deployments.backends.base import Arrays, Backend, BackendError, LoadContext, Placement, parse_options
+from deployments.backends.onnx import OnnxBackend
 from models.latency import LatencyProfile
 from models.profile_store import ProfileError, load_profile, read_profile
 from models.spec import ModelSpec
@@ -24,10 +25,8 @@ _Z99 = 2.3263478740408408
 
 
 class EmulatedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Options of the `emulated` backend."""
+    """Options of the `emulated` backend. The class whose profile is followed is the pool's."""
 
-    accelerator: str
-    """The class whose profile is followed."""
     time_scale: float = 1.0
     """Every drawn time is multiplied by it (> 0): above 1 where this CPU is too slow to keep up."""
     seed: int = 0
@@ -35,19 +34,22 @@ class EmulatedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Path of a profile file; "" takes the bundled one of the class."""
 
 
-class EmulatedBackend:
+class EmulatedBackend(Backend):
     """Times of a batch of n rows are lognormal, with the profile's p50 and p99 at n as median and 99th percentile.
 
     The draws are one seeded sequence per model, in the order of the batches. A batch whose computation takes longer
     than its draw is answered as soon as it is computed and counted in `overruns`.
     """
 
+    api_version = 1
+    Options = EmulatedOptions
     emulated = True
 
     def __init__(
         self,
         spec: ModelSpec,
-        options: dict[str, object],
+        options: Mapping[str, Any],
+        context: LoadContext,
         *,
         clock_s: Callable[[], float] = time.perf_counter,
         sleep_s: Callable[[float], None] = time.sleep,
@@ -58,10 +60,10 @@ class EmulatedBackend:
             raise BackendError(
                 f"backend options: time_scale must be above 0, not {asked.time_scale} - at `$.time_scale`"
             )
-        self._profile = _profile(spec.name, asked)
+        self._profile = _profile(spec.name, context.accelerator, asked)
         self._inner = OnnxBackend(spec, {"provider": "cpu"})
         self.placement: Placement = msgspec.structs.replace(
-            self._inner.placement, device=f"emulated {asked.accelerator} on {self._inner.placement.device}"
+            self._inner.placement, device=f"emulated {context.accelerator} on {self._inner.placement.device}"
         )
         self.overruns = 0
         self._scale = asked.time_scale
@@ -92,11 +94,11 @@ class EmulatedBackend:
         return self._scale * self._rng.lognormvariate(math.log(p50_s), sigma)
 
 
-def _profile(model: str, asked: EmulatedOptions) -> LatencyProfile:
+def _profile(model: str, accelerator: str, asked: EmulatedOptions) -> LatencyProfile:
     """The profile asked for. Raises BackendError."""
     try:
         if asked.profile:
-            return read_profile(Path(asked.profile), model, asked.accelerator)
-        return load_profile(model, asked.accelerator)
+            return read_profile(Path(asked.profile), model, accelerator)
+        return load_profile(model, accelerator)
     except ProfileError as error:
         raise BackendError(f"backend options: {error}") from error

@@ -11,13 +11,14 @@ import json
 import os
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import onnxruntime as ort
 
-from deployments.backends.base import Arrays, BackendError, Placement
+from deployments.backends.base import Arrays, Backend, BackendError, LoadContext, Placement, parse_options
 from deployments.backends.onnx_values import UnusualTensors
 from models.repository import RepositoryError, verify
 from models.spec import ModelSpec
@@ -66,24 +67,13 @@ class OnnxOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: int = 1
 
 
-Options = TypeVar("Options")
-
-
-def parse_options(kind: type[Options], options: dict[str, object]) -> Options:
-    """`options` as `kind`, strictly. Raises BackendError that names the key."""
-    try:
-        return msgspec.convert(options, kind)
-    except msgspec.ValidationError as error:
-        raise BackendError(f"backend options: {error}") from error
-
-
-class OnnxBackend:
+class OnnxBackend(Backend):
     """One model in one ONNX Runtime session. Loads the first variant of the spec; f32 stays f32 on every provider."""
 
-    emulated = False
-    overruns = 0
+    api_version = 1
+    Options = OnnxOptions
 
-    def __init__(self, spec: ModelSpec, options: dict[str, object]) -> None:
+    def __init__(self, spec: ModelSpec, options: Mapping[str, Any], context: LoadContext | None = None) -> None:
         """Raises BackendError: bad options, file missing or altered, provider or device missing, nodes elsewhere."""
         asked = parse_options(OnnxOptions, options)
         provider = _provider(asked.provider)

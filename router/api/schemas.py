@@ -111,7 +111,7 @@ HEADERS: Json = {
     "x-request-id": _header("The client's, or one that the router made; the log has it", required=True),
     "x-pointsman-pool": _header("The pool that answered, where the operator lets it be shown"),
     "x-pointsman-accelerator": _header("Its accelerator class, where the operator lets it be shown"),
-    "x-pointsman-emulated": _header("true where its timing is that of hardware which is not there"),
+    "x-pointsman-emulated": _header("true where the hardware is not there and its work is emulated"),
     "server-timing": _header("Milliseconds of each stage: parse, decide, queue, batch, run, total"),
     "inference-header-content-length": _header("Bytes of JSON before the binary tensors of the answer", _COUNT),
     "retry-after": _header(

@@ -23,11 +23,6 @@ NEEDED_FILTERS = ("model", "readiness", "capacity")
 """Without these a decision could name a pool that cannot take the request."""
 SCORERS: dict[str, Scorer] = {scorer.name: scorer for scorer in (Latency(), Headroom(), Cost())}
 PICKERS: dict[str, Picker] = {"max_score": max_score, "power_of_two": power_of_two}
-BACKENDS: dict[str, frozenset[str]] = {
-    "onnx": frozenset({"provider", "threads"}),
-    "emulated": frozenset({"time_scale", "seed", "profile"}),
-}
-"""Backend kinds with the options they take."""
 PROVIDERS = frozenset({"cpu", "openvino", "cuda", "tensorrt", "cann"})
 """Execution providers of the onnx backend."""
 

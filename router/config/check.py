@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from router.config.build import BACKENDS, DEFAULT_WEIGHTS, FILTERS, KINDRED, NEEDED_FILTERS, PICKERS, PROVIDERS, SCORERS
+from router.config.build import DEFAULT_WEIGHTS, FILTERS, NEEDED_FILTERS, PICKERS, SCORERS
+from router.config.check_backend import Kinds, chosen
 from router.config.check_server import digests_of, limit_settings, path_of, server_settings
 from router.config.problems import unknown
 from router.config.read import Draft
-from router.config.schema import Accelerator, Backend, Fleet, Model, Policy, Pool, Profile, Tenant, TenantsFile
+from router.config.schema import Accelerator, Fleet, Model, Policy, Pool, Profile, Tenant, TenantsFile
 from router.config.settings import (
     Hardware,
     ModelPolicy,
-    Option,
     PoolSettings,
     RoutingSettings,
     Settings,
@@ -30,15 +30,20 @@ Classes = dict[str, Accelerator]
 
 
 def settings_of(
-    draft: Draft[Fleet], more: Draft[TenantsFile] | None, built_in: Classes, known_models: Collection[str] | None
+    draft: Draft[Fleet],
+    more: Draft[TenantsFile] | None,
+    built_in: Classes,
+    known_models: Collection[str] | None,
+    kinds: Kinds,
 ) -> Settings:
     """The settings of a fleet file and its tenants file; sound only if no draft has a problem afterwards.
 
     `known_models`: names in the model store, None where they are not to be checked.
+    `kinds`: backend types of other packages.
     """
     fleet = draft.value
     classes = merged(built_in, fleet.accelerators)
-    pools = _pools(draft, classes, known_models)
+    pools = _pools(draft, classes, known_models, kinds)
     models = _models(draft, classes, pools)
     here = Path(draft.document.file).absolute().parent
     server = server_settings(draft, here, more.value.admin.keys if more is not None else ())
@@ -109,7 +114,9 @@ def _known_class(draft: Draft[Fleet], path: str, name: str, classes: Classes) ->
         draft.fault(path, unknown("accelerator class", name, classes))
 
 
-def _pools(draft: Draft[Fleet], classes: Classes, known_models: Collection[str] | None) -> list[PoolSettings]:
+def _pools(
+    draft: Draft[Fleet], classes: Classes, known_models: Collection[str] | None, kinds: Kinds
+) -> list[PoolSettings]:
     _once(draft, "pools", "name")
     if not draft.value.pools and draft.whole("pools"):
         draft.fault("pools", "a fleet needs at least one pool")
@@ -123,50 +130,24 @@ def _pools(draft: Draft[Fleet], classes: Classes, known_models: Collection[str] 
                 draft.fault(f"{path}.models[{index}]", unknown("model", model, known_models))
         entry = classes.get(pool.accelerator)
         if entry is not None:
-            pools.append(_pool(draft, path, pool, entry))
+            pools.append(_pool(draft, path, pool, entry, kinds))
     return pools
 
 
-def _pool(draft: Draft[Fleet], path: str, pool: Pool, entry: Accelerator) -> PoolSettings:
-    backend = pool.backend
-    emulated = backend.type == "emulated"
-    provider = "cpu" if emulated else backend.provider or entry.provider
-    _check_backend(draft, f"{path}.backend", backend)
-    if provider is None:
-        draft.fault(f"{path}.backend", f'accelerator class "{pool.accelerator}" has no default provider: name one')
-    elif (
-        not emulated and provider in PROVIDERS and entry.provider in KINDRED and provider not in KINDRED[entry.provider]
-    ):
-        # A pool must not answer in the name of hardware that its provider never touches.
-        draft.fault(
-            f"{path}.backend.provider",
-            f'"{provider}" does not run on "{pool.accelerator}", '
-            f"{' or '.join(KINDRED[entry.provider or provider])} does; for hardware that is not there: type: emulated",
-        )
-    given: dict[str, Option] = backend.model_dump(exclude={"type"}, exclude_none=True)
-    given |= {"accelerator": pool.accelerator} if emulated else {"provider": provider or ""}
+def _pool(draft: Draft[Fleet], path: str, pool: Pool, entry: Accelerator, kinds: Kinds) -> PoolSettings:
+    backend = chosen(draft, path, pool, entry, kinds)
     facts = PoolFacts(
         name=pool.name,
         accelerator=facts_of(pool.accelerator, entry),
         region=pool.region,
-        provider=provider or "",
-        emulated=emulated,
+        provider=backend.provider,
+        emulated=backend.emulated,
         labels=pool.labels,
         cost=pool.cost,
         models=tuple(pool.models),
     )
-    return PoolSettings(facts, pool.replicas.min, pool.replicas.max, backend.type, given, hardware_of(entry))
-
-
-def _check_backend(draft: Draft[Fleet], path: str, backend: Backend) -> None:
-    options = BACKENDS.get(backend.type)
-    if options is None:
-        draft.fault(f"{path}.type", unknown("backend", backend.type, BACKENDS))
-        return
-    for option in sorted(backend.model_dump(exclude={"type"}, exclude_none=True).keys() - options):
-        draft.fault(f"{path}.{option}", f"a backend of type {backend.type} takes only {', '.join(sorted(options))}")
-    if backend.type == "onnx" and backend.provider is not None and backend.provider not in PROVIDERS:
-        draft.fault(f"{path}.provider", unknown("provider", backend.provider, PROVIDERS))
+    kind, options = pool.backend.type, backend.options
+    return PoolSettings(facts, pool.replicas.min, pool.replicas.max, kind, options, hardware_of(entry))
 
 
 def _models(draft: Draft[Fleet], classes: Classes, pools: Iterable[PoolSettings]) -> dict[str, ModelPolicy]:

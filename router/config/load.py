@@ -10,8 +10,10 @@ import ssl
 from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 from router.config.check import facts_of, settings_of
+from router.config.check_backend import Kinds
 from router.config.document import MAX_BYTES, parse
 from router.config.problems import ConfigError, Problem
 from router.config.read import Draft, read
@@ -24,12 +26,17 @@ _CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 
 
 def load(
-    path: Path, known_models: Collection[str] | None = None, *, tenants_file_may_be_absent: bool = False
+    path: Path,
+    known_models: Collection[str] | None = None,
+    kinds: Kinds = MappingProxyType({}),
+    *,
+    tenants_file_may_be_absent: bool = False,
 ) -> Settings:
     """Read and check a fleet file and what it names. Raises ConfigError.
 
-    `known_models`: names in the model store; None leaves them unchecked. A tenants file may be absent where keys are
-    about to be made: then tenants without keys come back, whom nobody can be.
+    `known_models`: names in the model store; None leaves them unchecked. `kinds`: backend types that other packages
+    add. A tenants file may be absent where keys are about to be made: then tenants without keys come back, whom nobody
+    can be.
     """
     fleet = read(parse(_text(path), str(path)), Fleet)
     more: Draft[TenantsFile] | None = None
@@ -39,7 +46,7 @@ def load(
             more = read(parse(_text(tenants_path), str(tenants_path)), TenantsFile)
         elif not tenants_file_may_be_absent:
             fleet.fault("tenants_file", f"there is no file {tenants_path}")
-    settings = settings_of(fleet, more, _built_in(), known_models)
+    settings = settings_of(fleet, more, _built_in(), known_models, kinds)
     _check_tls(fleet, settings.server.http)
     problems = [*fleet.problems, *(more.problems if more is not None else ())]
     if problems:

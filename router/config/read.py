@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 import typing
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from router.config.document import Document
@@ -17,6 +18,8 @@ from router.config.problems import ConfigError, Problem
 S = TypeVar("S", bound=BaseModel)
 T = TypeVar("T")
 Location = tuple[int | str, ...]
+_TAG = re.compile(r"\[[a-z_]+\]")
+"""What pydantic puts into a place that is no step of the path: `[key]`, and the tags of schema_backend.py."""
 
 
 class Draft(Generic[S]):
@@ -58,8 +61,8 @@ def read(document: Document, schema: type[S]) -> Draft[S]:
         schema.model_validate(data)
     except ValidationError as error:
         for detail in error.errors(include_url=False, include_context=True):
-            where = tuple(part for part in detail["loc"] if part != "[key]")
-            problems.append(document.problem(_path(where), _words(detail, schema, where)))
+            where = tuple(part for part in detail["loc"] if not _TAG.fullmatch(str(part)))
+            problems.append(document.problem(_path(where), _words(detail, schema)))
             faulty.add(_prune_at(data, where))
     return Draft(document, schema.model_validate(_without(data, faulty)), problems, faulty)
 
@@ -115,7 +118,7 @@ _BOUNDS = {
 }
 
 
-def _words(detail: ErrorDetails, schema: type[BaseModel], where: Location) -> str:
+def _words(detail: ErrorDetails, schema: type[BaseModel]) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind in _SIMPLE:
         return _SIMPLE[kind]
@@ -131,28 +134,42 @@ def _words(detail: ErrorDetails, schema: type[BaseModel], where: Location) -> st
     if kind == "literal_error":
         return f"must be {context['expected'].replace(chr(39), '')}"
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(str(where[-1]), _keys_at(schema, where[:-1]), n=1)
-        return "unknown key" + (f'; did you mean "{near[0]}"?' if near else "")
+        return _unknown_key(schema, detail["loc"])
     return detail["msg"]
 
 
+def _unknown_key(schema: type[BaseModel], where: Location) -> str:
+    """Words for a key that the schema does not have there; the last two steps are a tag and a key where a type does."""
+    key, tag = str(where[-1]), str(where[-2]) if len(where) > 1 else ""
+    keys = _keys_at(schema, where[:-1])
+    near = difflib.get_close_matches(key, keys, n=1)
+    if _TAG.fullmatch(tag) and not (near and key not in _keys_at(schema, where[:-2])):
+        takes = ", ".join(sorted(set(keys) - {"type"}))
+        return f"a {where[-3]} of type {tag.strip('[]')} takes only {takes}"
+    return "unknown key" + (f'; did you mean "{near[0]}"?' if near else "")
+
+
 def _keys_at(schema: type[BaseModel], where: Location) -> list[str]:
-    """The keys that the schema has at a place."""
-    at: type[BaseModel] = schema
+    """The keys that the schema has at a place; of all types where a tag would tell which."""
+    at: list[tuple[str, type[BaseModel]]] = [("", schema)]
     for part in where:
-        fields = {field.alias or name: field.annotation for name, field in at.model_fields.items()}
-        if part in fields:
-            found = next(_models_in(fields[str(part)]), None)
-            if found is None:
-                return []
-            at = found
-    return [field.alias or name for name, field in at.model_fields.items()]
+        if any(tag == part for tag, _ in at):
+            at = [(tag, model) for tag, model in at if tag == part]
+        for _, model in at:
+            fields = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+            if part in fields:
+                at = list(_models_in(fields[str(part)]))
+                break
+    return [field.alias or name for _, model in at for name, field in model.model_fields.items()]
 
 
-def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+def _models_in(annotation: object, tag: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """(tag, "" without one; model) of every model of an annotation."""
     if isinstance(annotation, type):
         if issubclass(annotation, BaseModel):
-            yield annotation
+            yield tag, annotation
         return
-    for part in typing.get_args(annotation):
-        yield from _models_in(part)
+    parts = typing.get_args(annotation)
+    tags = [part.tag for part in parts if isinstance(part, Tag)]
+    for part in parts:
+        yield from _models_in(part, tags[0] if tags else tag)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from router.config.schema_backend import BackendKeys, OnnxBackend
 from router.config.schema_server import Limits, Server, Stream
 from router.config.schema_types import (
     Count,
@@ -79,17 +80,6 @@ def _replicas(value: object) -> object:
     return {"min": value, "max": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-class Backend(Strict):
-    """What runs a pool's models. Which options belong to which type: build.py."""
-
-    type: str = "onnx"
-    provider: Name | None = None
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    time_scale: Positive | None = None
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
-    profile: Text | None = None
-
-
 class Pool(Strict):
     """Replicas of one accelerator class in one place."""
 
@@ -98,7 +88,7 @@ class Pool(Strict):
     region: Name
     models: Annotated[list[Name], Field(min_length=1)]
     replicas: Annotated[Replicas, BeforeValidator(_replicas)] = Replicas(min=1, max=1)
-    backend: Backend = Backend()
+    backend: BackendKeys = OnnxBackend()
     cost: Positive = 1.0
     labels: Labels = {}
 

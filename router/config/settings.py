@@ -9,8 +9,6 @@ import msgspec
 
 from router.core.facts import PoolFacts, RuleText, TenantFacts
 
-Option = str | int | float
-
 
 class Hardware(msgspec.Struct, frozen=True):
     """How a cluster knows an accelerator class: what places a pool, and nothing that policy judges."""
@@ -32,8 +30,8 @@ class PoolSettings(msgspec.Struct, frozen=True):
     replicas_min: int
     replicas_max: int
     backend: str
-    """Backend kind: onnx, emulated, ..."""
-    options: dict[str, Option]
+    """Backend kind: onnx, emulated, or one of another package."""
+    options: dict[str, Any]
     hardware: Hardware = Hardware()
 
 

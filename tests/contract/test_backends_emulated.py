@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deployments.backends.base import BackendError
+from deployments.backends.base import BackendError, LoadContext
 from deployments.backends.emulated import EmulatedBackend
 from deployments.devices import tiny_model
 
@@ -50,7 +50,8 @@ def emulate(model, tmp_path):
         path = tmp_path / "profile.yaml"
         path.write_text(text)
         options = {"accelerator": "in-house-1", "profile": str(path)} | options
-        return EmulatedBackend(model[0], options, clock_s=time.clock_s, sleep_s=time.sleep_s)
+        context = LoadContext(accelerator=str(options.pop("accelerator")))
+        return EmulatedBackend(model[0], options, context, clock_s=time.clock_s, sleep_s=time.sleep_s)
 
     return build
 

@@ -65,11 +65,11 @@ class Replica:
         nbytes = 64 * 1024 * 1024
         grant = ModelGrant("mlp", "1", max_rows, items, nbytes, [(1, 0.001), (max_rows, 0.01)])
         identity = ReplicaIdentity(pool, name, "x86-cpu", "CPUExecutionProvider", False, (grant,), facts)
-        backend = OnnxBackend(spec, {"provider": "cpu", "threads": 1})
+        self.backend = OnnxBackend(spec, {"provider": "cpu", "threads": 1})
         self.name = name
         self.core = ReplicaCore({"mlp": spec.batch}, 4096, nbytes)
         self.server = ReplicaServer(
-            identity, self.core, {"mlp": Lane(spec, backend, None)}, key, asyncio.get_running_loop()
+            identity, self.core, {"mlp": Lane(spec, self.backend, None)}, key, asyncio.get_running_loop()
         )
         self.address = ("127.0.0.1", 0)
 

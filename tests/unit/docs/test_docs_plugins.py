@@ -2,12 +2,9 @@
 
 import random
 
-import numpy as np
 import pytest
 from docs_pages import ROOT, blocks
 
-from deployments.backends.base import BackendError
-from models.spec import BatchRule, ModelSpec, TensorSpec, Variant
 from router.core.decision import Reason, Scored
 from router.core.eligibility import EligibilityRow
 from router.core.fleet import PoolView, ServingView
@@ -52,16 +49,3 @@ def test_the_picker_takes_the_soonest(made):
     """Whatever the scores say."""
     scores = [Scored("a", 9.0, 0.02, {}, 1.0), Scored("b", 1.0, 0.01, {}, 1.0)]
     assert made["soonest"](scores, random.Random(1)) == 1
-
-
-def test_the_backend_answers_and_refuses_what_it_cannot_do(made):
-    """As deployments/backends/base.py asks."""
-    x, y = TensorSpec("x", "FP32", ("batch", 2)), TensorSpec("y", "FP32", ("batch", 2))
-    spec = ModelSpec("m", "1", (x,), (y,), BatchRule(), (Variant("f32", "m.onnx", ""),), "")
-    backend = made["EchoBackend"](spec, {})
-    rows = np.ones((3, 2), np.float32)
-    assert backend.run({"x": rows}, ())["y"] is rows
-    assert backend.run({"x": rows}, ("z",)) == {}
-    assert not backend.emulated
-    with pytest.raises(BackendError, match="no options"):
-        made["EchoBackend"](spec, {"threads": 1})

@@ -44,7 +44,7 @@ def test_pools_carry_facts_replicas_and_backend_options(fleet):
     assert (a.replicas_min, a.replicas_max, a.backend, a.options) == (0, 4, "onnx", {"provider": "cpu"})
     assert (a.facts.accelerator.vendor, a.facts.accelerator.export_tpp, a.facts.labels) == ("Acme", None, {"x": "1"})
     assert (b.replicas_min, b.replicas_max, b.facts.emulated, b.facts.provider) == (1, 1, True, "cpu")
-    assert b.options == {"accelerator": "nvidia-h20", "seed": 7, "time_scale": 2.0}
+    assert b.options == {"seed": 7, "time_scale": 2.0}
     chip = b.facts.accelerator
     assert (chip.vendor, chip.export_tpp, chip.export_class, chip.source) == ("NVIDIA", 2400.0, None, "our lab")
     assert chip.export_performance_density == catalogue()["nvidia-h20"].export_performance_density
