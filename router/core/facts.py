@@ -31,7 +31,7 @@ class AcceleratorFacts(msgspec.Struct, frozen=True):
     """TPP divided by die area in mm2."""
     source: str = ""
     as_of: str = ""
-    """Date (ISO) and source of the entry; each fact's own is in the catalogue."""
+    """Date (ISO) and source (an id of the catalogue, or words) of the entry; each fact's own is in the catalogue."""
     memory_bandwidth_gb_per_s: float | None = None
     licence: tuple[LicenceState, ...] = ()
     """In the order of their dates."""
