@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import secrets
 import sys
+import time
 from pathlib import Path
 
 import click
 
-from deployments import serving
+from deployments import serving, show_accelerators
 from deployments.cli_backend import backend
 from deployments.devices import probe
-from router.config.problems import ConfigError
+from router.config.load import accelerators as known_accelerators
+from router.config.problems import ConfigError, unknown
 from router.policy.credentials import KEY_BYTES, digest, new_key
 
 DEFAULT_CONFIG = "examples/fleet-local.yaml"
@@ -34,6 +36,7 @@ def main() -> None:
     pointsman serve                             start the example fleet on this machine
     pointsman validate -c fleet.yaml            check a fleet file, start nothing
     pointsman explain minilm --key pm_...       why would a request go where?
+    pointsman accelerators nvidia-h20           what is known of a class, and from where
     pointsman key new                           make an API key and its digest
     """
 
@@ -147,6 +150,32 @@ def devices() -> None:
 
 
 main.add_command(backend)
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("--config", "-c", type=click.Path(path_type=Path), help="Fleet file, for what it adds and changes.")
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON.")
+def accelerators(name: str | None, config: Path | None, as_json: bool) -> None:
+    """The accelerator classes of the catalogue; of one, every fact with its source, date and confidence.
+
+    \b
+    pointsman accelerators
+    pointsman accelerators nvidia-h20
+    pointsman accelerators --config my-fleet.yaml --json
+    """
+    with _config_errors():
+        classes = {described.facts.name: described for described in known_accelerators(config)}
+    if name is not None and name not in classes:
+        raise click.UsageError(unknown("accelerator class", name, classes))
+    now_s = time.time()
+    chosen = list(classes.values()) if name is None else [classes[name]]
+    if as_json:
+        click.echo(json.dumps([show_accelerators.document(described, now_s) for described in chosen], indent=2))
+    elif name is None:
+        click.echo(show_accelerators.overview(chosen, now_s))
+    else:
+        click.echo(show_accelerators.detail(chosen[0], now_s))
 
 
 @main.command()

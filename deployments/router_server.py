@@ -156,7 +156,7 @@ class RouterReplica:
         self._metrics.stamp(state.clock.unix_s())
 
     async def _dates_forever(self) -> None:
-        """Fill the policy table again once a rule has begun or ended."""
+        """Fill the policy table again once a rule or a licence state has begun or ended."""
         while True:
             await asyncio.sleep(DATES_PERIOD_S)
             state = self._state
@@ -165,7 +165,7 @@ class RouterReplica:
             if policy.is_due(now_s):
                 await self._loop.run_in_executor(None, policy.fill, now_s)
                 state.handler.generation = object()  # which models a tenant may know of may have changed
-                log.info("a rule has begun or ended: policy %s filled again", policy.version)
+                log.info("a rule or a licence state has begun or ended: policy %s filled again", policy.version)
 
     async def check_health(self) -> None:
         """Serve asks: the listener must be open unless the replica is leaving."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from router.config.accelerators import Classes, facts_of, merged
 from router.config.build import DEFAULT_WEIGHTS, FILTERS, NEEDED_FILTERS, PICKERS, SCORERS
 from router.config.check_backend import Kinds, chosen
 from router.config.check_server import digests_of, limit_settings, path_of, server_settings
 from router.config.problems import unknown
 from router.config.read import Draft
-from router.config.schema import Accelerator, Fleet, Model, Policy, Pool, Profile, Tenant, TenantsFile
+from router.config.schema import Fleet, Model, Policy, Pool, Profile, Tenant, TenantsFile
+from router.config.schema_accelerator import Accelerator
 from router.config.settings import (
     Hardware,
     ModelPolicy,
@@ -21,12 +23,10 @@ from router.config.settings import (
     RoutingSettings,
     Settings,
 )
-from router.core.facts import AcceleratorFacts, PoolFacts, RuleText, TenantFacts
+from router.core.facts import PoolFacts, RuleText, TenantFacts
 from router.policy.credentials import Credentials
 from router.policy.rules import EFFECTS, RuleError, compile_rules
 from router.policy.variables import PRIORITIES
-
-Classes = dict[str, Accelerator]
 
 
 def settings_of(
@@ -60,34 +60,6 @@ def settings_of(
         stream_key_file=path_of(here, fleet.stream.key_file),
         tenants_file=path_of(here, fleet.tenants_file),
     ).stamped()
-
-
-def merged(built_in: Classes, changes: Classes) -> Classes:
-    """The catalogue with a fleet file's additions; of a class that it has, only what the file states changes."""
-    classes = dict(built_in)
-    for name, change in changes.items():
-        base = classes.get(name)
-        if base is not None:
-            stated = {key: getattr(change, key) for key in change.model_fields_set - {"export"}}
-            export_stated = {key: getattr(change.export, key) for key in change.export.model_fields_set}
-            change = base.model_copy(update=stated | {"export": base.export.model_copy(update=export_stated)})
-        classes[name] = change
-    return classes
-
-
-def facts_of(name: str, entry: Accelerator) -> AcceleratorFacts:
-    """A catalogue entry as facts."""
-    return AcceleratorFacts(
-        name=name,
-        vendor=entry.vendor,
-        headquarters=entry.headquarters,
-        memory_gib=entry.memory_gib,
-        export_class=entry.export.class_,
-        export_tpp=entry.export.tpp,
-        export_performance_density=entry.export.performance_density,
-        source=entry.source,
-        as_of=entry.as_of,
-    )
 
 
 def hardware_of(entry: Accelerator) -> Hardware:

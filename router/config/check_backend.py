@@ -14,7 +14,8 @@ import msgspec
 from router.config.build import KINDRED, PROVIDERS
 from router.config.problems import unknown
 from router.config.read import Draft
-from router.config.schema import Accelerator, Fleet, Pool
+from router.config.schema import Fleet, Pool
+from router.config.schema_accelerator import Accelerator
 from router.config.schema_backend import SCHEMAS, EmulatedBackend, OnnxBackend, OtherBackend
 
 MAX_OPTION_DEPTH = 8

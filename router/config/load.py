@@ -12,17 +12,19 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-from router.config.check import facts_of, settings_of
+from router.config.accelerators import Classes, Described, described, facts_of, merged, origins
+from router.config.check import settings_of
 from router.config.check_backend import Kinds
 from router.config.document import MAX_BYTES, parse
 from router.config.problems import ConfigError, Problem
 from router.config.read import Draft, read
-from router.config.schema import Accelerator, Catalogue, Fleet, TenantsFile
+from router.config.schema import Catalogue, Fleet, TenantsFile
+from router.config.schema_accelerator import Source
 from router.config.settings import HttpSettings, Settings
 from router.core.facts import AcceleratorFacts
 
 MIN_KEY_BYTES = 32
-_CATALOGUE = Path(__file__).with_name("catalogue.yaml")
+_CATALOGUE = Path(__file__).with_name("catalogue")
 
 
 def load(
@@ -46,7 +48,7 @@ def load(
             more = read(parse(_text(tenants_path), str(tenants_path)), TenantsFile)
         elif not tenants_file_may_be_absent:
             fleet.fault("tenants_file", f"there is no file {tenants_path}")
-    settings = settings_of(fleet, more, _built_in(), known_models, kinds)
+    settings = settings_of(fleet, more, _built_in()[0], known_models, kinds)
     _check_tls(fleet, settings.server.http)
     problems = [*fleet.problems, *(more.problems if more is not None else ())]
     if problems:
@@ -86,7 +88,18 @@ def _no_passphrase() -> str:
 
 def catalogue() -> dict[str, AcceleratorFacts]:
     """The built-in accelerator classes by name."""
-    return {name: facts_of(name, entry) for name, entry in _built_in().items()}
+    return {name: facts_of(name, entry) for name, entry in _built_in()[0].items()}
+
+
+def accelerators(path: Path | None = None) -> tuple[Described, ...]:
+    """Every class of the catalogue and of a fleet file's `accelerators`, with all that is known. Raises ConfigError."""
+    classes, sources = _built_in()
+    if path is not None:
+        fleet = read(parse(_text(path), str(path)), Fleet)
+        if fleet.problems:
+            raise ConfigError(fleet.problems)
+        classes = merged(classes, fleet.value.accelerators)
+    return tuple(described(name, entry, sources) for name, entry in classes.items())
 
 
 def tenants_yaml(digests: Mapping[str, str], admin_digest: str = "") -> str:
@@ -109,11 +122,24 @@ def read_stream_key(path: Path) -> bytes:
 
 
 @cache
-def _built_in() -> dict[str, Accelerator]:
-    draft = read(parse(_text(_CATALOGUE), _CATALOGUE.name), Catalogue)
-    if draft.problems:
-        raise ConfigError(draft.problems)
-    return draft.value.accelerators
+def _built_in() -> tuple[Classes, dict[str, Source]]:
+    """The classes of the catalogue's files, and the sources that they cite. Raises ConfigError."""
+    drafts = [read(parse(_text(path), path.name), Catalogue) for path in sorted(_CATALOGUE.glob("*.yaml"))]
+    sources = {name: source for draft in drafts for name, source in draft.value.sources.items()}
+    classes: Classes = {}
+    for draft in drafts:
+        for name, entry in draft.value.accelerators.items():
+            at = f"accelerators.{name}"
+            if name in classes:
+                draft.fault(at, "stands in two files")
+            classes[name] = entry.model_copy(update={"sources": draft.value.cited | entry.sources})
+            cited = [origin.source for origin in origins(classes[name]).values()]
+            for unknown in sorted({*cited, *(step.source for step in entry.licence)} - sources.keys()):
+                draft.fault(at, f'cites "{unknown}", which is not among the sources')
+    problems = [problem for draft in drafts for problem in draft.problems]
+    if problems:
+        raise ConfigError(problems)
+    return classes, sources
 
 
 def _text(path: Path) -> str:

@@ -7,12 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from router.config.schema_accelerator import Accelerator, Cited, Source, in_full
 from router.config.schema_backend import BackendKeys, OnnxBackend
 from router.config.schema_server import Limits, Server, Stream
 from router.config.schema_types import (
     Count,
-    Country,
-    Day,
     Duration,
     Expr,
     KeyDigest,
@@ -24,43 +23,6 @@ from router.config.schema_types import (
     Text,
 )
 from router.policy.rules import EFFECTS
-
-
-class Export(Strict):
-    """Export attributes by numbers. Absent or null: unknown."""
-
-    class_: Text | None = Field(default=None, alias="class")
-    tpp: Annotated[float, Field(ge=0)] | None = None
-    performance_density: Annotated[float, Field(ge=0)] | None = None
-
-
-class Ray(Strict):
-    """How a Ray cluster knows the class."""
-
-    resource: Text | None = None
-    """What a replica asks for: GPU, NPU, TPU or a custom resource. Absent: a CPU only."""
-    amount: Positive = 1.0
-    type: Text | None = None
-    """Accelerator type as Ray detects it on the node."""
-    exact: bool = True
-    """The type names this class and no other. Where not, the node's label decides."""
-
-
-class Accelerator(Strict):
-    """A class of the catalogue, or what a fleet file changes in one. Every fact has a source and a date."""
-
-    source: Text
-    as_of: Day
-    vendor: Text | None = None
-    headquarters: Country | None = None
-    memory_gib: Positive | None = None
-    export: Export = Export()
-    provider: Name | None = None
-    """Execution provider of pools of this class that name none."""
-    ray: Ray = Ray()
-    kubernetes: Text | None = None
-    """Extended resource that a pod asks for, such as nvidia.com/gpu."""
-    notes: str = ""
 
 
 class Replicas(Strict):
@@ -190,9 +152,12 @@ class TenantsFile(Strict):
 
 
 class Catalogue(Strict):
-    """The built-in catalogue."""
+    """One file of the built-in catalogue."""
 
-    credits: list[Text] = []
+    sources: dict[Name, Source] = {}
+    """By the id under which facts cite them."""
+    cited: dict[Name, Annotated[Cited, BeforeValidator(in_full)]] = {}
+    """Source by fact, for all classes of the file that do not say otherwise."""
     accelerators: dict[Name, Accelerator] = {}
 
 

@@ -15,6 +15,7 @@ from router.core.durations import parse_duration_s
 MAX_EXPRESSION_CHARS = 4096
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _KEY = re.compile(r"sha256:[0-9a-f]{64}")
+_WHEN = re.compile(r"[0-9]{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?)?")
 _COUNTRY = re.compile(r"[A-Z]{2}")
 
 
@@ -43,6 +44,14 @@ def _day(value: str) -> str:
         raise ValueError("must be a date such as 2026-11-23") from None
 
 
+def _when(value: str) -> str:
+    """A year, a month or a day."""
+    if not _WHEN.fullmatch(value):
+        raise ValueError("must be a year, a month or a day such as 2026, 2026-11 or 2026-11-23")
+    date.fromisoformat((value + "-01-01")[:10])
+    return value
+
+
 def _duration_s(value: object) -> float:
     if not isinstance(value, str):
         raise ValueError("must be a duration with its unit, such as 50ms, 2s or 1m")
@@ -67,6 +76,7 @@ Text = Annotated[str, Field(min_length=1, max_length=1024)]
 KeyDigest = Annotated[str, AfterValidator(_key)]
 Country = Annotated[str, AfterValidator(_country)]
 Day = Annotated[str, AfterValidator(_day)]
+When = Annotated[str, AfterValidator(_when)]
 Duration = Annotated[float, BeforeValidator(_duration_s)]
 Moment = Annotated[float, BeforeValidator(_moment_s)]
 Expr = Annotated[str, Field(min_length=1, max_length=MAX_EXPRESSION_CHARS)]

@@ -7,6 +7,14 @@ import hashlib
 import msgspec
 
 
+class LicenceState(msgspec.Struct, frozen=True):
+    """State of the export licence requirement from `from_s` (Unix seconds) on, until the next begins."""
+
+    from_s: float
+    state: str
+    """not-required, required, case-by-case, use-restricted or granted."""
+
+
 class AcceleratorFacts(msgspec.Struct, frozen=True):
     """One accelerator class of the catalogue. None means unknown: policy fails closed on it."""
 
@@ -23,7 +31,14 @@ class AcceleratorFacts(msgspec.Struct, frozen=True):
     """TPP divided by die area in mm2."""
     source: str = ""
     as_of: str = ""
-    """Date (ISO) and source of the facts above."""
+    """Date (ISO) and source (an id of the catalogue, or words) of the entry; each fact's own is in the catalogue."""
+    memory_bandwidth_gb_per_s: float | None = None
+    licence: tuple[LicenceState, ...] = ()
+    """In the order of their dates."""
+
+    def licence_state(self, now_s: float) -> str | None:
+        """The state in force at `now_s` (Unix seconds); unknown before the first."""
+        return next((entry.state for entry in reversed(self.licence) if entry.from_s <= now_s), None)
 
 
 class PoolFacts(msgspec.Struct, frozen=True):

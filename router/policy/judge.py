@@ -20,14 +20,15 @@ Effect = tuple[int, tuple[Hit, ...]]
 
 
 class Judge:
-    """The rules in force, over the pools of a fleet. Not thread-safe; used for one filling of the table."""
+    """The rules in force, over the pools of a fleet as they are at one moment. Not thread-safe; for one filling."""
 
-    def __init__(self, rules: Sequence[Rule], pools: Sequence[PoolFacts], default_allow: bool) -> None:
-        """`rules` in the order in which they are written: the first that decides gives the reason."""
+    def __init__(self, rules: Sequence[Rule], pools: Sequence[PoolFacts], default_allow: bool, now_s: float) -> None:
+        """`rules` in the order in which they are written: the first that decides gives the reason. `now_s`: Unix
+        seconds."""
         self._rules = rules
         self._names = [pool.name for pool in pools]
         self._default_allow = default_allow
-        facts = [pool_facts(pool) for pool in pools]
+        facts = [pool_facts(pool, now_s) for pool in pools]
         self._groups: dict[tuple[str, ...], list[_BoundRule]] = {}
         for index, rule in enumerate(rules):
             bound = _BoundRule(index, rule, facts)

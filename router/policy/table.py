@@ -54,13 +54,18 @@ class PolicyTable:
         self._versions = {name: ("", *known) if self._by_version else ("",) for name, known in models.items()}
         self._serving = {name: [pool.name for pool in pools if name in pool.models] for name in models}
         self._nothing = EligibilityRow(version, {}, visible=False)
+        ends = (m for rule in self._rules for m in (rule.text.valid_from_s, rule.text.valid_until_s))
+        self._moments = {m for m in ends if m is not None} | {s.from_s for p in pools for s in p.accelerator.licence}
         self._rows: dict[_Key, EligibilityRow] = {}
         self._filled_s = 0.0
 
     def fill(self, now_s: float) -> None:
-        """Work out every row for the rules in force at `now_s` (Unix seconds). Call again at `next_boundary_s`."""
+        """Work out every row for the rules and licences in force at `now_s` (Unix seconds).
+
+        Call again at `next_boundary_s`.
+        """
         rules = [rule for rule in self._rules if rule.in_force(now_s)]
-        judge = Judge(rules, self._pools, self._default_allow)
+        judge = Judge(rules, self._pools, self._default_allow, now_s)
         shared: dict[tuple[int, bool], EligibilityRow] = {}
         rows: dict[_Key, EligibilityRow] = {}
         for tenant in self._tenants:
@@ -82,7 +87,7 @@ class PolicyTable:
         self._rows, self._filled_s = rows, now_s
 
     def is_due(self, now_s: float) -> bool:
-        """Whether a rule has begun or ended since the rows were filled."""
+        """Whether a rule or a licence state has begun or ended since the rows were filled."""
         boundary_s = self.next_boundary_s(self._filled_s)
         return boundary_s is not None and boundary_s <= now_s
 
@@ -98,6 +103,5 @@ class PolicyTable:
         return frozenset(pool for row in rows for pool, verdict in row.verdicts.items() if verdict.allowed)
 
     def next_boundary_s(self, now_s: float) -> float | None:
-        """The first moment after `now_s` (Unix seconds) at which a rule begins or ends; None if there is none."""
-        moments = (m for rule in self._rules for m in (rule.text.valid_from_s, rule.text.valid_until_s))
-        return min((m for m in moments if m is not None and m > now_s), default=None)
+        """The first moment after `now_s` (Unix seconds) at which a rule or a licence state begins or ends, or None."""
+        return min((moment for moment in self._moments if moment > now_s), default=None)

@@ -33,9 +33,11 @@ POOL_VARIABLES: dict[str, cel.Type] = {
     "accelerator.vendor": cel.Type.STRING,
     "accelerator.headquarters": cel.Type.STRING,
     "accelerator.memory_gib": cel.Type.DOUBLE,
+    "accelerator.memory_bandwidth_gb_per_s": cel.Type.DOUBLE,
     "accelerator.export.class": cel.Type.STRING,
     "accelerator.export.tpp": cel.Type.DOUBLE,
     "accelerator.export.performance_density": cel.Type.DOUBLE,
+    "accelerator.licence.state": cel.Type.STRING,
     "pool.name": cel.Type.STRING,
     "pool.region": cel.Type.STRING,
     "pool.provider": cel.Type.STRING,
@@ -59,8 +61,8 @@ def request_facts(tenant: TenantFacts, model: str, version: str, priority: int) 
     )
 
 
-def pool_facts(pool: PoolFacts) -> Facts:
-    """Known values of POOL_VARIABLES."""
+def pool_facts(pool: PoolFacts, now_s: float) -> Facts:
+    """Known values of POOL_VARIABLES at `now_s` (Unix seconds), on which the licence state depends."""
     chip = pool.accelerator
     return _known(
         {
@@ -68,9 +70,11 @@ def pool_facts(pool: PoolFacts) -> Facts:
             "accelerator.vendor": chip.vendor,
             "accelerator.headquarters": chip.headquarters,
             "accelerator.memory_gib": chip.memory_gib,
+            "accelerator.memory_bandwidth_gb_per_s": chip.memory_bandwidth_gb_per_s,
             "accelerator.export.class": chip.export_class,
             "accelerator.export.tpp": chip.export_tpp,
             "accelerator.export.performance_density": chip.export_performance_density,
+            "accelerator.licence.state": chip.licence_state(now_s),
             "pool.name": pool.name,
             "pool.region": pool.region,
             "pool.provider": pool.provider,

@@ -1,5 +1,6 @@
 """The parts of the `pointsman` command that need no fleet, run as a person runs them."""
 
+import json
 import re
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def test_help_shows_an_example_of_each_command():
     """On the command itself, too."""
     help_text = run("--help")
     commands = re.findall(r"^  (\w+) +\S", help_text.partition("Commands:")[2], re.MULTILINE)
-    assert {"serve", "validate", "explain", "key", "devices", "status", "restart"} <= set(commands)
+    assert {"serve", "validate", "explain", "key", "devices", "accelerators", "status", "restart"} <= set(commands)
     for command in set(commands) - {"key"}:
         shown = CliRunner().invoke(main, [command, "--help"], prog_name="pointsman").output
         assert f"\n  pointsman {command}" in shown.partition("Options:")[0]
@@ -73,3 +74,48 @@ def test_status_and_explain_without_a_fleet_say_that_none_runs(tmp_path):
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
         assert "pointsman serve" in done.stderr
+
+
+def test_accelerators_lists_every_class_with_its_licence_state_today():
+    """And says what is unknown or a guess."""
+    shown = run("accelerators")
+    rows = {line.split()[0]: line for line in shown.splitlines() if line}
+    assert re.search(
+        r"NVIDIA +US +96 GiB +2368 +2\.91 +none +required since 2025-04-09 +cuda +GPU H20$", rows["nvidia-h20"]
+    )
+    assert re.search(r"5008~ +7\.52~ +3A090\.a~ +use-restricted since", rows["huawei-ascend-910b3"])
+    assert re.search(r"3040 +\? +\? +\? +- +neuron_cores x2 aws-neuron-core$", rows["aws-inferentia2"])
+    assert shown.endswith("whom they bind depends on more.\n")
+
+
+def test_accelerators_shows_one_class_with_sources_and_arithmetic(tmp_path):
+    """The fleet file's own facts among the catalogue's."""
+    fleet = tmp_path / "fleet.yaml"
+    fleet.write_text("accelerators: {nvidia-h20: {memory_gib: 141, source: our lab, as_of: 2026-02-02}}\npools: []\n")
+    shown = run("accelerators", "nvidia-h20", "--config", fleet)
+    assert re.search(r"^memory_gib +141 +2026-02-02 +not stated +\[\d+\]$", shown, re.MULTILINE)
+    assert re.search(r"^\[\d+\] our lab$", shown, re.MULTILINE)
+    assert "fp8 296 x 8 bit = 2368" in shown
+    assert "PD 2.91: 2368 / 814 mm2 = 2.91" in shown
+    assert "class none: TPP < 2400 and PD < 3.2" in shown
+    assert re.search(r"^2025-04-09 +required ", shown, re.MULTILINE)
+    assert "not legal advice" in shown
+
+
+def test_accelerators_as_json_hold_everything():
+    """For other programs."""
+    (h100,) = json.loads(run("accelerators", "nvidia-h100-sxm", "--json"))
+    assert (h100["name"], h100["export"]["tpp"]["value"], h100["export"]["class"]["value"]) == (
+        "nvidia-h100-sxm", 15832.0, "3A090.a",
+    )  # fmt: skip
+    assert {"name", "value", "source", "url", "as_of", "confidence", "note"} == set(h100["stated"][0])
+    assert h100["licence_today"] == h100["licence"][-1]["state"] == "case-by-case"
+
+
+def test_an_unknown_class_and_a_fleet_file_with_faults_are_refused(tmp_path):
+    """With the nearest name, or the place of the fault."""
+    result = CliRunner().invoke(main, ["accelerators", "nvidia-h2O"])
+    assert (result.exit_code, 'did you mean "nvidia-h20"?' in result.output) == (2, True)
+    (tmp_path / "fleet.yaml").write_text("accelerators: {x: {source: s, as_of: 2026-02-02, memory: 1}}")
+    result = CliRunner().invoke(main, ["accelerators", "--config", str(tmp_path / "fleet.yaml")])
+    assert (result.exit_code, "accelerators.x.memory: unknown key" in result.output) == (2, True)

@@ -27,6 +27,10 @@ class Mlp(Model):
 
 if __name__ == "__main__":
     port = int(os.environ["BENCH_PORT"])
-    ModelServer(http_port=port, grpc_port=port + 1, workers=max(1, len(os.sched_getaffinity(0)) // 2), enable_docs_url=False, access_log_format=None).start(
-        [Mlp()]
-    )
+    ModelServer(
+        http_port=port,
+        grpc_port=port + 1,
+        workers=max(1, len(os.sched_getaffinity(0)) // 2),
+        enable_docs_url=False,
+        access_log_format=None,
+    ).start([Mlp()])

@@ -9,9 +9,9 @@ from pydantic import BaseModel
 from router.config.schema import Fleet
 from router.core.durations import parse_duration_s
 
-OPEN = {"accelerators": ".NAME", "models": ".NAME"}
+OPEN = {"accelerators": ".NAME", "accelerators.NAME.sources": ".FACT", "models": ".NAME"}
 """Mappings from a name that the reader chooses."""
-WHOLE = {"pools[].replicas", "routing.profile", "accelerators.NAME"}
+WHOLE = {"pools[].replicas", "routing.profile", "accelerators.NAME", "accelerators.NAME.sources.FACT"}
 """Sections that may also be given as one value, or have none of their own: told besides their keys."""
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.core.facts import AcceleratorFacts, PoolFacts, RuleText, TenantFacts
+from router.core.facts import AcceleratorFacts, LicenceState, PoolFacts, RuleText, TenantFacts
 from router.policy.rules import RuleError, compile_rules
 from router.policy.variables import POOL_VARIABLES, REQUEST_VARIABLES, pool_facts, request_facts
 
@@ -100,7 +100,7 @@ def test_unknown_is_neither_true_nor_false_and_says_why(expr, value, why):
     """Unless the rest decides alone."""
     tenant, chip = TenantFacts("a", (), 0, {}), AcceleratorFacts("x86-cpu")
     pool = PoolFacts("p", chip, "", "cpu", False, {}, 1.0, ())
-    outcome = compiled(expr).evaluate(request_facts(tenant, "m", "", 0) | pool_facts(pool))
+    outcome = compiled(expr).evaluate(request_facts(tenant, "m", "", 0) | pool_facts(pool, 0.0))
     assert (outcome.value, outcome.why) == (value, why)
 
 
@@ -115,7 +115,8 @@ def test_an_expression_that_would_run_for_ever_is_unknown():
 
 def test_every_declared_path_gets_its_value():
     """A path that is declared but never filled would be unknown for ever."""
-    chip = AcceleratorFacts("c", "v", "US", 1.0, "none", 1.0, 1.0)
+    licence = (LicenceState(0.0, "required"),)
+    chip = AcceleratorFacts("c", "v", "US", 1.0, "none", 1.0, 1.0, memory_bandwidth_gb_per_s=1.0, licence=licence)
     pool = PoolFacts("p", chip, "r", "cpu", False, {}, 1.0, ())
-    assert pool_facts(pool).keys() == POOL_VARIABLES.keys()
+    assert pool_facts(pool, 0.0).keys() == POOL_VARIABLES.keys()
     assert request_facts(TenantFacts("t", (), 0, {}), "m", "1", 2).keys() == REQUEST_VARIABLES.keys()

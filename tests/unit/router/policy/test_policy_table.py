@@ -2,6 +2,7 @@
 
 import pytest
 
+from router.config.load import catalogue
 from router.core.facts import AcceleratorFacts, PoolFacts, RuleText, TenantFacts
 from router.policy.rules import RuleError
 from router.policy.table import PolicyTable, policy_version
@@ -164,6 +165,24 @@ def test_a_rule_holds_from_its_first_second_to_before_its_last():
         seen.append((boundary_s, len(before), len(allowed(policy))))
         now_s = boundary_s
     assert seen == [(100.0, 3, 0), (200.0, 0, 3)]
+
+
+def test_a_licence_state_holds_from_its_day_on():
+    """The catalogue's H20: free to go until 9 April 2025, then in need of a licence. Before all dates it is unknown."""
+    pool = PoolFacts("h20", catalogue()["nvidia-h20"], "cn-1", "cuda", False, {}, 1.0, ("m",))
+    rule = RuleText("licence", "true", "deny", 'accelerator.licence.state != "not-required"')
+    policy = PolicyTable("v", [ALLOW_ALL, rule], TENANTS, [pool], {"m": ("1",)})
+    rule_of_2023_s, letter_s = 1700179200.0, 1744156800.0
+    policy.fill(rule_of_2023_s - 1)
+    assert policy.lookup("a", "m", "", 0).verdicts["h20"].reason.endswith("accelerator.licence.state is unknown")
+    assert policy.next_boundary_s(rule_of_2023_s - 1) == rule_of_2023_s
+    policy.fill(rule_of_2023_s)
+    assert allowed(policy) == {"h20"}
+    assert policy.next_boundary_s(rule_of_2023_s) == letter_s
+    assert (policy.is_due(letter_s - 1), policy.is_due(letter_s)) == (False, True)
+    policy.fill(letter_s)
+    assert allowed(policy) == set()
+    assert policy.next_boundary_s(letter_s) is None
 
 
 def test_requests_that_meet_the_same_effects_share_their_verdicts():
