@@ -121,6 +121,10 @@ def _pools(draft: Draft[Fleet], classes: Classes, known_models: Collection[str] 
                 draft.fault(f"{path}.models[{index}]", f'"{model}" is listed twice')
             elif known_models is not None and model not in known_models:
                 draft.fault(f"{path}.models[{index}]", unknown("model", model, known_models))
+        for model in sorted(pool.variants.keys() - set(pool.models)):
+            draft.fault(
+                f"{path}.variants.{model}", "the pool does not serve it; " + unknown("model", model, pool.models)
+            )
         entry = classes.get(pool.accelerator)
         if entry is not None:
             pools.append(_pool(draft, path, pool, entry))
@@ -145,6 +149,8 @@ def _pool(draft: Draft[Fleet], path: str, pool: Pool, entry: Accelerator) -> Poo
         )
     given: dict[str, Option] = backend.model_dump(exclude={"type"}, exclude_none=True)
     given |= {"accelerator": pool.accelerator} if emulated else {"provider": provider or ""}
+    if backend.profile is not None:
+        given["profile"] = path_of(Path(draft.document.file).absolute().parent, backend.profile)
     facts = PoolFacts(
         name=pool.name,
         accelerator=facts_of(pool.accelerator, entry),
@@ -155,7 +161,11 @@ def _pool(draft: Draft[Fleet], path: str, pool: Pool, entry: Accelerator) -> Poo
         cost=pool.cost,
         models=tuple(pool.models),
     )
-    return PoolSettings(facts, pool.replicas.min, pool.replicas.max, backend.type, given, hardware_of(entry))
+    native = entry.provider if emulated else provider
+    replicas = pool.replicas
+    return PoolSettings(
+        facts, replicas.min, replicas.max, backend.type, given, hardware_of(entry), pool.variants, native or ""
+    )
 
 
 def _check_backend(draft: Draft[Fleet], path: str, backend: Backend) -> None:
