@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from deployments import serving
+from deployments import serving, words
 from deployments.devices import probe
 from router.config.problems import ConfigError
 from router.policy.credentials import KEY_BYTES, digest, new_key
@@ -126,7 +126,7 @@ def explain(
     status, answer = serving.post_json(f"{url}/v1/explain", body, headers)
     if status != 200:
         raise click.ClickException(f"{status}: {answer.get('error', answer)}")
-    click.echo(json.dumps(answer, indent=2) if as_json else serving.explained(answer))
+    click.echo(json.dumps(answer, indent=2) if as_json else words.explained(answer))
 
 
 @main.command()
@@ -142,7 +142,7 @@ def devices() -> None:
             rows.append((report.provider, "no", report.missing))
         else:
             rows.append((report.provider, "yes", f"{report.placement.provider} on {report.placement.device}"))
-    click.echo(serving.table(("provider", "runs", "where, or what is missing"), rows))
+    click.echo(words.table(("provider", "runs", "where, or what is missing"), rows))
 
 
 @main.command()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from router.config.check import facts_of, settings_of
 from router.config.document import MAX_BYTES, parse
+from router.config.emulation import with_emulation
 from router.config.problems import ConfigError, Problem
 from router.config.read import Draft, read
 from router.config.schema import Accelerator, Catalogue, Fleet, TenantsFile
@@ -39,7 +40,7 @@ def load(
             more = read(parse(_text(tenants_path), str(tenants_path)), TenantsFile)
         elif not tenants_file_may_be_absent:
             fleet.fault("tenants_file", f"there is no file {tenants_path}")
-    settings = settings_of(fleet, more, _built_in(), known_models)
+    settings = with_emulation(settings_of(fleet, more, _built_in(), known_models))
     _check_tls(fleet, settings.server.http)
     problems = [*fleet.problems, *(more.problems if more is not None else ())]
     if problems:
