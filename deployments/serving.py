@@ -21,7 +21,7 @@ import msgspec
 from deployments.environments import EnvironmentProblem, needed
 from deployments.keys import LocalKeys, admin_key, local_keys, stream_key
 from deployments.placement import PlacementError, place
-from deployments.variants import variant_problems
+from deployments.pool_checks import pool_problems
 from deployments.words import table, times
 from models.repository import load_store
 from router.config.load import load
@@ -55,7 +55,7 @@ def checked(config: Path, state: Path) -> Settings:
         except PlacementError as error:
             problems.append(Problem(str(config), 1, f"pools[{index}].accelerator", str(error)))
     store = Path(settings.model_store) if settings.model_store else state / "models"
-    problems += variant_problems(settings, store, str(config))
+    problems += pool_problems(settings, store, str(config))
     if problems:
         raise ConfigError(problems)
     return settings

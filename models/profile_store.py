@@ -39,6 +39,11 @@ def load_profile(model: str, accelerator: str) -> LatencyProfile:
     return read_profile(_bundled(accelerator), model, accelerator)
 
 
+def find_profile(model: str, accelerator: str, path: str = "") -> LatencyProfile:
+    """The profile of the model on the class, from a file or the bundled one. Raises ProfileError."""
+    return read_profile(Path(path), model, accelerator) if path else load_profile(model, accelerator)
+
+
 def basis_of(accelerator: str, path: str = "") -> str:
     """Basis of the class's profiles, those of a file or the bundled ones: measured or assumed. Raises ProfileError."""
     return _read(Path(path) if path else _bundled(accelerator), accelerator).basis

@@ -9,14 +9,13 @@ import math
 import random
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
 from deployments.backends.base import Arrays, BackendError, Placement
 from deployments.backends.onnx import OnnxBackend, parse_options
 from models.latency import LatencyProfile
-from models.profile_store import ProfileError, load_profile, read_profile
+from models.profile_store import ProfileError, find_profile
 from models.spec import ModelSpec
 
 _Z90, _Z99 = 1.2815515655446004, 2.3263478740408408
@@ -102,8 +101,6 @@ class EmulatedBackend:
 def _profile(model: str, asked: EmulatedOptions) -> LatencyProfile:
     """The profile asked for. Raises BackendError."""
     try:
-        if asked.profile:
-            return read_profile(Path(asked.profile), model, asked.accelerator)
-        return load_profile(model, asked.accelerator)
+        return find_profile(model, asked.accelerator, asked.profile)
     except ProfileError as error:
         raise BackendError(f"backend options: {error}") from error

@@ -79,7 +79,8 @@ SCHEMAS: Json = {
     "ModelConfig": _object(
         {"name": _TEXT, "platform": _TEXT, "backend": _TEXT, "version_policy": {"type": "object"},
          "max_batch_size": {"type": "integer", "minimum": 1}, "input": _array(_CONFIGURED),
-         "output": _array(_CONFIGURED), "dynamic_batching": {"type": "object"}},
+         "output": _array(_CONFIGURED), "dynamic_batching": {"type": "object"},
+         "parameters": _object({"variants": _object({"string_value": _TEXT})})},
     ),
     "Statistics": _object({"model_stats": _array(_STATISTICS)}),
     "IndexQuery": _object({}, {"ready": _FLAG}, closed=False),

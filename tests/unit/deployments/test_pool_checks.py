@@ -1,4 +1,4 @@
-"""What `pointsman validate` says of pools whose model has no variant for them."""
+"""What `pointsman validate` says of pools that could not serve a model of theirs."""
 
 from pathlib import Path
 
@@ -13,8 +13,16 @@ FLEET = """
 policy_default: allow
 pools:
   - {name: a, accelerator: x86-cpu, region: r, models: [any, cuda-only]}
-  - {name: b, accelerator: nvidia-h20, region: r, models: [any, cuda-only], backend: {type: emulated}}
+  - {name: b, accelerator: nvidia-h20, region: r, models: [any, cuda-only],
+     backend: {type: emulated, profile: h20.yaml}}
   - {name: c, accelerator: huawei-ascend-910b3, region: r, models: [any], variants: {any: fp61}}
+"""
+PROFILE = """
+accelerator: nvidia-h20
+basis: measured
+note: made up for a test
+models:
+  any: [{rows: 1, p50_s: 0.001, p99_s: 0.002}]
 """
 
 
@@ -34,16 +42,20 @@ def test_each_is_told_with_its_place_and_the_variants_that_there_are(tmp_path):
     put(tmp_path / "models", "cuda-only", {"for": ["cuda"]})
     config = tmp_path / "fleet.yaml"
     config.write_text(FLEET)
+    (tmp_path / "h20.yaml").write_text(PROFILE)
     with pytest.raises(ConfigError) as error:
         checked(config, tmp_path)
+    lacking = f"latency profile {tmp_path / 'h20.yaml'} has no model 'cuda-only', only: any"
     assert [(problem.path, problem.message) for problem in error.value.problems] == [
         ("pools[0].models[1]", "cuda-only has no variant for x86-cpu on provider cpu; it has fp16 (for cuda)"),
+        ("pools[1].models[1]", f"the emulated pool cannot keep its times: {lacking}"),
         ("pools[2].variants.any", "any has no variant 'fp61'; it has fp16 (for any)"),
     ]
 
 
-def test_nothing_is_said_where_no_store_is_built(tmp_path):
+def test_of_variants_nothing_is_said_where_no_store_is_built(tmp_path):
     """Then a replica says it."""
     config = tmp_path / "fleet.yaml"
     config.write_text(FLEET)
+    (tmp_path / "h20.yaml").write_text(PROFILE.replace("any:", "cuda-only: [{rows: 1, p50_s: 1, p99_s: 2}]\n  any:"))
     assert len(checked(config, tmp_path).pools) == 3
