@@ -75,6 +75,8 @@ def _pool(pool: PoolSettings, settings: Settings, paths: Paths, generation: int)
         options=dict(pool.options),
         models=facts.models,
         max_rows={name: m.max_rows for name, m in settings.models.items() if m.max_rows and name in facts.models},
+        variants=pool.variants,
+        provider=pool.native_provider,
         store=paths.store,
         key_file=paths.key_file,
         host=LOOPBACK,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from deployments import serving, show_accelerators
+from deployments import serving, show_accelerators, words
 from deployments.cli_backend import backend
 from deployments.devices import probe
 from router.config.load import accelerators as known_accelerators
@@ -130,7 +130,7 @@ def explain(
     status, answer = serving.post_json(f"{url}/v1/explain", body, headers)
     if status != 200:
         raise click.ClickException(f"{status}: {answer.get('error', answer)}")
-    click.echo(json.dumps(answer, indent=2) if as_json else serving.explained(answer))
+    click.echo(json.dumps(answer, indent=2) if as_json else words.explained(answer))
 
 
 @main.command()
@@ -146,7 +146,7 @@ def devices() -> None:
             rows.append((report.provider, "no", report.missing))
         else:
             rows.append((report.provider, "yes", f"{report.placement.provider} on {report.placement.device}"))
-    click.echo(serving.table(("provider", "runs", "where, or what is missing"), rows))
+    click.echo(words.table(("provider", "runs", "where, or what is missing"), rows))
 
 
 main.add_command(backend)

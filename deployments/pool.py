@@ -14,15 +14,17 @@ from ray import serve
 
 from deployments.backends import registry
 from deployments.backends.base import Backend, BackendError, LoadContext, Placement
+from deployments.backends.padded import PaddedBackend
 from deployments.lane import Lane
 from deployments.logs import to_serve_log
 from deployments.loopback import confine_replica
 from deployments.replica_server import ReplicaIdentity, ReplicaServer
-from models import tensors
+from models import fixed_shapes, tensors
 from models.pipeline import TextPipeline
 from models.replica import ReplicaCore
 from models.repository import latest, load_store
 from models.spec import BatchRule, ModelSpec
+from models.variants import chosen
 from router.config.load import read_stream_key
 from router.protocol.link import ModelGrant
 
@@ -46,6 +48,10 @@ class PoolArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: tuple[str, ...]
     max_rows: dict[str, int]
     """Bound on the rows of a batch by model, where it is below the model's own."""
+    variants: dict[str, str]
+    """The variant that the configuration wants, by model; the others are chosen for class and provider."""
+    provider: str
+    """Execution provider by which they are chosen; an emulated pool's is that of its class."""
     store: str
     key_file: str
     host: str
@@ -72,7 +78,9 @@ class PoolReplica:
             lanes[spec.name] = Lane(spec, backend, pipeline)
             placements.append(backend.placement)
             items = spec.batch.max_rows * WINDOW_BATCHES
-            grants.append(ModelGrant(spec.name, spec.version, spec.batch.max_rows, items, self._args.max_bytes, curve))
+            variant = spec.variants[0].name
+            rows, nbytes = spec.batch.max_rows, self._args.max_bytes
+            grants.append(ModelGrant(spec.name, spec.version, rows, items, nbytes, curve, variant))
         core = ReplicaCore({spec.name: spec.batch for spec, _, _ in loaded}, self._args.max_items, self._args.max_bytes)
         identity = ReplicaIdentity(
             pool=self._args.name,
@@ -100,8 +108,11 @@ class PoolReplica:
             self._server.check()
 
     async def placements(self) -> dict[str, dict[str, object]]:
-        """Where each model really runs, as ONNX Runtime reports it."""
-        return {name: msgspec.to_builtins(lane.backend.placement) for name, lane in self._lanes.items()}
+        """Where each model really runs, as ONNX Runtime reports it, and which variant of it."""
+        return {
+            name: msgspec.to_builtins(lane.backend.placement) | {"variant": lane.spec.variants[0].name}
+            for name, lane in self._lanes.items()
+        }
 
     async def __del__(self) -> None:
         """Serve is stopping this replica: finish what is held, move the rest elsewhere."""
@@ -114,21 +125,29 @@ class PoolReplica:
         versions = load_store(Path(self._args.store)).get(name)
         if not versions:
             raise RuntimeError(f"model {name!r} is not in {self._args.store}: run `make models`")
-        spec = versions[latest(versions)].bounded(self._args.max_rows.get(name))
-        context = LoadContext(self._args.name, self._args.accelerator)
-        backend = registry.create(self._args.backend, spec, self._args.options, context)
-        if backend.emulated != self._args.emulated:
+        args = self._args
+        spec = chosen(versions[latest(versions)], args.accelerator, args.provider, args.variants)
+        spec = spec.bounded(args.max_rows.get(name))
+        backend = registry.create(args.backend, spec, args.options, LoadContext(args.name, args.accelerator))
+        if backend.emulated != args.emulated:
             backend.close()
             told = f"emulated: {str(backend.emulated).lower()}"
-            raise BackendError(f"backend {self._args.backend} says {told} here, and not where the fleet was started")
+            raise BackendError(f"backend {args.backend} says {told} here, and not where the fleet was started")
+        if spec.variants[0].sizes:
+            backend = PaddedBackend(backend, spec)
         return spec, backend, _warm_up(spec, backend)
 
 
 def _warm_up(spec: ModelSpec, backend: Backend) -> list[tuple[int, float]]:
-    """Run every power of two up to the largest batch; median seconds by rows are the router's first estimate."""
+    """Run every power of two up to the largest batch; median seconds by rows are the router's first estimate.
+
+    Before that, each shape that the variant runs, once: its runtime compiles a graph for each.
+    """
+    for extents in fixed_shapes.shapes(spec):
+        backend.run(_batch(spec, {"batch": 1, **extents}), ())
     curve = []
     for rows in _sizes(spec.batch):
-        stacked = {tensor.name: _filled(tensor.shape, tensor.datatype, rows) for tensor in spec.inputs}
+        stacked = _batch(spec, {"batch": rows})
         times = []
         for _ in range(WARMUP_RUNS):
             started_s = time.perf_counter()
@@ -147,8 +166,11 @@ def _sizes(rule: BatchRule) -> list[int]:
     return [*sizes, rule.max_rows]
 
 
-def _filled(shape: tuple[int | str, ...], datatype: str, rows: int) -> np.ndarray:
-    """An array of ones; ragged axes get a typical length."""
+def _batch(spec: ModelSpec, extents: dict[str, int]) -> tensors.Arrays:
+    """Inputs of ones; ragged axes that `extents` lacks get a typical length."""
     typical = 16
-    extents = [rows, *(typical if isinstance(axis, str) else axis for axis in shape[1:])]
-    return np.full(extents, b"1" if datatype == "BYTES" else 1, tensors.DTYPES[datatype])
+    filled = {}
+    for tensor in spec.inputs:
+        shape = [extents.get(axis, typical) if isinstance(axis, str) else axis for axis in tensor.shape]
+        filled[tensor.name] = np.full(shape, b"1" if tensor.datatype == "BYTES" else 1, tensors.DTYPES[tensor.datatype])
+    return filled

@@ -10,17 +10,20 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from deployments.backends.registry import kinds
 from deployments.environments import EnvironmentProblem, needed
 from deployments.keys import LocalKeys, admin_key, local_keys, stream_key
 from deployments.placement import PlacementError, place
+from deployments.pool_checks import pool_problems
+from deployments.words import table, times
 from models.repository import load_store
 from router.config.load import load
 from router.config.problems import ConfigError, Problem
@@ -52,6 +55,8 @@ def checked(config: Path, state: Path) -> Settings:
             place(pool.facts.accelerator.name, pool.facts.emulated)
         except PlacementError as error:
             problems.append(Problem(str(config), 1, f"pools[{index}].accelerator", str(error)))
+    store = Path(settings.model_store) if settings.model_store else state / "models"
+    problems += pool_problems(settings, store, str(config))
     if problems:
         raise ConfigError(problems)
     return settings
@@ -134,10 +139,11 @@ def status(state: Path) -> str:
     with _running_fleet(state):
         pools = cluster.router_state()["pools"]
     rows = [
-        (p["name"], p["accelerator"], "yes" if p["emulated"] else "", p["ready_replicas"], p["inflight"], p["capacity"])
+        (p["name"], p["accelerator"], "yes" if p["emulated"] else "", p["ready_replicas"], p["inflight"], p["capacity"],
+         times(p["emulation"]), ", ".join(f"{name} {m['variant']}".strip() for name, m in p["models"].items()))
         for p in pools
-    ]
-    return table(("pool", "class", "emulated", "ready", "in flight", "capacity"), rows)
+    ]  # fmt: skip
+    return table(("pool", "class", "emulated", "ready", "in flight", "capacity", "times", "variants"), rows)
 
 
 def operator_key(state: Path) -> str:
@@ -151,32 +157,6 @@ def operator_key(state: Path) -> str:
 def say(text: str) -> None:
     """One line of progress."""
     click.echo(f"pointsman: {text}", err=True)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table for people."""
-    cells = [[str(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(len(row[at]) for row in cells) for at in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
-    )
-
-
-def explained(answer: dict[str, Any]) -> str:
-    """An explain answer as a table."""
-    rows = [
-        (
-            pool["pool"],
-            pool["accelerator"] + (" (emulated)" if pool["emulated"] else ""),
-            pool["status"],
-            f"{pool['score']:.3f}" if "score" in pool else "",
-            f"{pool['predicted_s'] * 1e3:.2f} ms" if pool["predicted_s"] else "",
-            pool["words"],
-        )
-        for pool in answer["pools"]
-    ]
-    head = f"request {answer['request_id']}, tenant {answer['tenant']}, policy {answer['policy_version']}"
-    return head + "\n" + table(("pool", "class", "status", "score", "predicted", "why"), rows)
 
 
 def post_json(url: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
@@ -272,11 +252,13 @@ def _pool_table(settings: Settings) -> str:
         placed = cluster.placements(name) if up else {}
         providers = ", ".join(sorted({str(p["provider"]) for p in placed.values()})) or "-"
         marked = "yes" if pool.facts.emulated else "no"
-        accelerator = pool.facts.accelerator.name
+        facts = pool.facts
+        models = ", ".join(f"{m} {placed[m]['variant']}" if m in placed else m for m in facts.models)
         rows.append(
-            (pool.facts.name, accelerator, marked, providers, ", ".join(pool.facts.models), "up" if up else "down")
-        )
-    return table(("pool", "class", "emulated", "execution provider", "models", "state"), rows)
+            (facts.name, facts.accelerator.name, marked, times(msgspec.to_builtins(facts.emulation)), providers, models,
+             "up" if up else "down")
+        )  # fmt: skip
+    return table(("pool", "class", "emulated", "times", "execution provider", "models and variants", "state"), rows)
 
 
 def _how_to_use(settings: Settings, keys: LocalKeys) -> str:

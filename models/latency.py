@@ -6,6 +6,8 @@ from bisect import bisect_left
 
 import msgspec
 
+from models.scaling import Scaling
+
 
 class LatencyPoint(msgspec.Struct, frozen=True):
     """Measured or assumed service time of one batch of `rows` rows, in seconds."""
@@ -13,6 +15,8 @@ class LatencyPoint(msgspec.Struct, frozen=True):
     rows: int
     p50_s: float
     p99_s: float
+    p90_s: float | None = None
+    """None where only median and tail are known."""
 
 
 class LatencyProfile(msgspec.Struct, frozen=True):
@@ -21,12 +25,20 @@ class LatencyProfile(msgspec.Struct, frozen=True):
     model: str
     accelerator: str
     points: tuple[LatencyPoint, ...]
+    """All with a p90_s, or none."""
     basis: str = "measured"
     note: str = ""
+    scaling: Scaling | None = None
+    """The rule of an assumed profile that follows one, and its inputs."""
 
     def service_time_s(self, rows: int) -> float:
         """Median service time of a batch of `rows`, interpolated; beyond the last point it grows in proportion."""
         return interpolate([(p.rows, p.p50_s) for p in self.points], rows)
+
+    def p90_time_s(self, rows: int) -> float | None:
+        """90th percentile of the service time of a batch of `rows`, in seconds; None where it is not known."""
+        known = [(p.rows, p.p90_s) for p in self.points if p.p90_s is not None]
+        return interpolate(known, rows) if known else None
 
     def tail_time_s(self, rows: int) -> float:
         """99th percentile of the service time of a batch of `rows`, in seconds."""

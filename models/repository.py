@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
 
-from models.spec import BATCH_AXIS, BatchRule, ModelSpec, TensorSpec, TextInput, Variant
-from models.tensors import DTYPES
+from models.spec import BatchRule, ModelSpec, TensorSpec, TextInput, Variant
+from models.spec_faults import faults
 
 MODEL_FILE = "model.yaml"
 
@@ -74,7 +74,7 @@ def load_model(folder: Path) -> ModelSpec:
         text=file.text,
         folder=str(folder.resolve()),
     )
-    for place, fault in _faults(spec, folder):
+    for place, fault in faults(spec, folder.parent.name, folder.name):
         raise RepositoryError(f"{at}: {place}: {fault}")
     return spec
 
@@ -98,9 +98,9 @@ def read_yaml(path: Path) -> Any:
 
 
 def verify(spec: ModelSpec) -> None:
-    """Compare every file of the model with its checksum. Raises RepositoryError; about 0.2 s for 90 MB."""
-    for variant in spec.variants:
-        _verified(spec, variant.file, variant.sha256)
+    """Compare every file of the model's variants with its checksum. Raises RepositoryError; 0.2 s for 90 MB."""
+    for file, sha256 in dict.fromkeys((variant.file, variant.sha256) for variant in spec.variants):
+        _verified(spec, file, sha256)
     if spec.text is not None:
         _verified(spec, spec.text.tokenizer, spec.text.sha256)
 
@@ -157,49 +157,3 @@ def _verified(spec: ModelSpec, name: str, expected: str) -> Path:
     if found != expected:
         raise RepositoryError(f"{path}: sha256 {expected} expected, got {found}: build the model again")
     return path
-
-
-def _faults(spec: ModelSpec, folder: Path) -> Iterator[tuple[str, str]]:
-    """(key path, what is wrong) for what the types alone do not say."""
-    if (spec.name, spec.version) != (folder.parent.name, folder.name):
-        yield "$.name", f"{spec.name}/{spec.version} lies in folder {folder.parent.name}/{folder.name}"
-    if spec.batch.max_rows < 1:
-        yield "$.batch.max_rows", f"at least 1 expected, got {spec.batch.max_rows}"
-    for key, tensors in (("inputs", spec.inputs), ("outputs", spec.outputs)):
-        yield from _tensor_faults(f"$.{key}", tensors)
-    if not spec.variants:
-        yield "$.variants", "at least one expected"
-    for index, variant in enumerate(spec.variants):
-        if variant.name in {other.name for other in spec.variants[:index]}:
-            yield f"$.variants[{index}].name", f"{variant.name} twice"
-        yield from _file_faults(f"$.variants[{index}].file", variant.file, variant.sha256)
-    if spec.text is not None:
-        yield from _tensor_faults("$.text.tensor", (spec.text.tensor,))
-        yield from _file_faults("$.text.tokenizer", spec.text.tokenizer, spec.text.sha256)
-        if (spec.text.tensor.datatype, spec.text.tensor.shape) != ("BYTES", (BATCH_AXIS,)):
-            yield "$.text.tensor", "datatype BYTES and shape [batch] expected"
-        if spec.text.tensor.name in {tensor.name for tensor in spec.inputs}:
-            yield "$.text.tensor.name", f"{spec.text.tensor.name} is an input of the graph too"
-
-
-def _tensor_faults(key: str, tensors: tuple[TensorSpec, ...]) -> Iterator[tuple[str, str]]:
-    if not tensors:
-        yield key, "at least one tensor expected"
-    for index, tensor in enumerate(tensors):
-        at = f"{key}[{index}]"
-        if not tensor.name or tensor.name in {other.name for other in tensors[:index]}:
-            yield f"{at}.name", f"{tensor.name!r} is empty or there twice"
-        if tensor.datatype not in DTYPES:
-            yield f"{at}.datatype", f"{tensor.datatype} is unknown; known: {', '.join(DTYPES)}"
-        if tensor.shape[:1] != (BATCH_AXIS,) or BATCH_AXIS in tensor.shape[1:]:
-            yield f"{at}.shape", f"the first axis and no other is {BATCH_AXIS}"
-        for axis in tensor.shape:
-            if axis == "" or (isinstance(axis, int) and axis < 1):
-                yield f"{at}.shape", f"axes are names or whole numbers of at least 1, got {axis!r}"
-
-
-def _file_faults(key: str, name: str, sha256: str) -> Iterator[tuple[str, str]]:
-    if not name or Path(name).name != name:
-        yield key, f"the name of a file beside {MODEL_FILE} expected, got {name!r}"
-    if not re.fullmatch("[0-9a-f]{64}", sha256):
-        yield key, f"its sha256 is 64 hex digits, got {sha256!r}"

@@ -9,7 +9,6 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,11 +16,11 @@ import msgspec
 from deployments.backends.base import Arrays, Backend, BackendError, LoadContext, Placement, parse_options
 from deployments.backends.onnx import OnnxBackend
 from models.latency import LatencyProfile
-from models.profile_store import ProfileError, load_profile, read_profile
+from models.profile_store import ProfileError, find_profile
 from models.spec import ModelSpec
 
-_Z99 = 2.3263478740408408
-"""99th percentile of the standard normal distribution."""
+_Z90, _Z99 = 1.2815515655446004, 2.3263478740408408
+"""90th and 99th percentile of the standard normal distribution."""
 
 
 class EmulatedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,6 +35,8 @@ class EmulatedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class EmulatedBackend(Backend):
     """Times of a batch of n rows are lognormal, with the profile's p50 and p99 at n as median and 99th percentile.
+
+    Where the profile has a p90 too, the logarithm bends there, so that all three are met.
 
     The draws are one seeded sequence per model, in the order of the batches. A batch whose computation takes longer
     than its draw is answered as soon as it is computed and counted in `overruns`.
@@ -89,16 +90,19 @@ class EmulatedBackend(Backend):
 
     def _draw_s(self, rows: int) -> float:
         """Service time of the next batch, in seconds."""
-        p50_s, p99_s = self._profile.service_time_s(rows), self._profile.tail_time_s(rows)
-        sigma = math.log(p99_s / p50_s) / _Z99
-        return self._scale * self._rng.lognormvariate(math.log(p50_s), sigma)
+        profile = self._profile
+        p50_s, p90_s, p99_s = profile.service_time_s(rows), profile.p90_time_s(rows), profile.tail_time_s(rows)
+        z = self._rng.normalvariate(0.0, 1.0)
+        if p90_s is None:
+            return self._scale * p50_s * math.exp(z * math.log(p99_s / p50_s) / _Z99)
+        body = min(z, _Z90) * math.log(p90_s / p50_s) / _Z90
+        tail = max(z - _Z90, 0.0) * math.log(p99_s / p90_s) / (_Z99 - _Z90)
+        return self._scale * p50_s * math.exp(body + tail)
 
 
 def _profile(model: str, accelerator: str, asked: EmulatedOptions) -> LatencyProfile:
     """The profile asked for. Raises BackendError."""
     try:
-        if asked.profile:
-            return read_profile(Path(asked.profile), model, accelerator)
-        return load_profile(model, accelerator)
+        return find_profile(model, accelerator, asked.profile)
     except ProfileError as error:
         raise BackendError(f"backend options: {error}") from error

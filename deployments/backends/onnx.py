@@ -68,7 +68,8 @@ class OnnxOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OnnxBackend(Backend):
-    """One model in one ONNX Runtime session. Loads the first variant of the spec; f32 stays f32 on every provider."""
+    """One model in one ONNX Runtime session: the variant that the spec was narrowed to, else its first. What the file
+    computes in f32 stays f32 on every provider."""
 
     api_version = 1
     Options = OnnxOptions
@@ -81,7 +82,8 @@ class OnnxBackend(Backend):
             raise BackendError(f"backend options: threads must be at least 1, not {asked.threads} - at `$.threads`")
         path = _verified_file(spec)
         session_options = _session_options(asked.threads)
-        providers, device = _bind(session_options, asked.provider, provider, asked.threads)
+        own = spec.variants[0].provider_options.get(asked.provider, {})
+        providers, device = _bind(session_options, asked.provider, provider, asked.threads, own)
         try:
             # enable_fallback=0: the Python wrapper would otherwise answer a provider's failure, at load and also
             # at run, by building the session again on the CPU, with only a line on stdout.
@@ -164,9 +166,15 @@ def _session_options(threads: int) -> Any:
     return options
 
 
-def _bind(session_options: Any, name: str, provider: Provider, threads: int) -> tuple[list[Any] | None, str]:
-    """Tie the session to the provider's device; its `providers` argument and the device's name. Raises BackendError."""
+def _bind(
+    session_options: Any, name: str, provider: Provider, threads: int, own: dict[str, str]
+) -> tuple[list[Any] | None, str]:
+    """Tie the session to the provider's device; its `providers` argument and the device's name. Raises BackendError.
+
+    `own`: provider options of the model's variant.
+    """
     settings = {"load_config": _openvino_config(threads)} if name == "openvino" else {}
+    settings |= own
     if provider.ep != _CPU:
         session_options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     if not provider.built_in:

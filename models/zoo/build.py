@@ -21,6 +21,8 @@ import yaml
 from models.repository import MODEL_FILE, RepositoryError, load_model, read_model_file, read_yaml, sha256_of
 from models.zoo.minilm import build as minilm
 from models.zoo.mlp import build as mlp
+from models.zoo.ranker import build as ranker
+from models.zoo.textline import build as textline
 
 DEFAULT_STORE = Path("build/models")
 _TEMPORARY = ".building-"
@@ -38,6 +40,8 @@ _HERE = Path(__file__).parent
 BUNDLED = (
     Bundled(_HERE / "mlp", mlp.sources, mlp.build),
     Bundled(_HERE / "minilm", minilm.sources, minilm.build),
+    Bundled(_HERE / "ranker", ranker.sources, ranker.build),
+    Bundled(_HERE / "textline", textline.sources, textline.build),
 )
 
 
@@ -84,7 +88,13 @@ def _build_one(model: Bundled, facts: dict[str, Any], store: Path, folder: Path)
 
 def _digest(model: Bundled) -> str:
     """Digest of everything the result depends on: code, facts, sources and the libraries that write the file."""
-    code = [_HERE / "graph.py", _HERE / "build.py", *sorted(model.folder.glob("*.py")), model.folder / MODEL_FILE]
+    code = [
+        _HERE / "graph.py",
+        _HERE / "half.py",
+        _HERE / "build.py",
+        *sorted(model.folder.glob("*.py")),
+        model.folder / MODEL_FILE,
+    ]
     digest = hashlib.sha256()
     for path in [*code, *model.sources()]:
         digest.update(f"{path.name} {sha256_of(path)}\n".encode())

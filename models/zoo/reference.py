@@ -15,8 +15,15 @@ import numpy as np
 from models.tensors import Arrays, datatype_of
 from models.zoo.minilm import reference as minilm
 from models.zoo.mlp import reference as mlp
+from models.zoo.ranker import reference as ranker
+from models.zoo.textline import reference as textline
 
-REFERENCES = {"minilm": minilm.reference, "mlp": mlp.reference}
+REFERENCES = {
+    "minilm": minilm.reference,
+    "mlp": mlp.reference,
+    "ranker": ranker.reference,
+    "textline": textline.reference,
+}
 
 
 def document(name: str) -> str:
@@ -38,7 +45,8 @@ def _tensors(arrays: Arrays) -> list[dict[str, object]]:
 def _data(array: np.ndarray) -> list[object]:
     if array.dtype == object:
         return [element.decode() for element in array.ravel()]
-    return [round(element, 7) for element in array.ravel().tolist()]
+    rounded = [round(element, 7) for element in array.ravel().tolist()]
+    return [int(element) if element == int(element) else element for element in rounded]
 
 
 def main() -> None:

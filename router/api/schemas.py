@@ -54,9 +54,13 @@ _STATISTICS = _object(
     {"name": _TEXT, "version": _TEXT, "last_inference": _COUNT, "inference_count": _COUNT, "execution_count": _COUNT,
      "inference_stats": _object(dict.fromkeys(_STAT_NAMES, _DURATION_STAT)), "batch_stats": _array({"type": "object"})},
 )  # fmt: skip
+_EMULATION = {
+    "anyOf": [_object({"basis": {"enum": ["measured", "assumed", "unknown"]}, "time_scale": _NUMBER}), {"type": "null"}]
+}
 _POOL = _object(
-    {"pool": _TEXT, "accelerator": _TEXT, "emulated": _FLAG, "status": {"enum": ["chosen", "candidate", "rejected"]},
-     "reason": {"type": ["string", "null"]}, "words": _TEXT, "rule": _TEXT, "predicted_s": _SECONDS},
+    {"pool": _TEXT, "accelerator": _TEXT, "emulated": _FLAG, "emulation": _EMULATION, "variant": _TEXT,
+     "status": {"enum": ["chosen", "candidate", "rejected"]}, "reason": {"type": ["string", "null"]},
+     "words": _TEXT, "rule": _TEXT, "predicted_s": _SECONDS},
     {"score": _NUMBER, "parts": {"type": "object", "additionalProperties": _NUMBER}, "prefer": _NUMBER,
      "cost": _NUMBER},
 )  # fmt: skip
@@ -75,7 +79,8 @@ SCHEMAS: Json = {
     "ModelConfig": _object(
         {"name": _TEXT, "platform": _TEXT, "backend": _TEXT, "version_policy": {"type": "object"},
          "max_batch_size": {"type": "integer", "minimum": 1}, "input": _array(_CONFIGURED),
-         "output": _array(_CONFIGURED), "dynamic_batching": {"type": "object"}},
+         "output": _array(_CONFIGURED), "dynamic_batching": {"type": "object"},
+         "parameters": _object({"variants": _object({"string_value": _TEXT})})},
     ),
     "Statistics": _object({"model_stats": _array(_STATISTICS)}),
     "IndexQuery": _object({}, {"ready": _FLAG}, closed=False),

@@ -100,6 +100,10 @@ def _pools(
                 draft.fault(f"{path}.models[{index}]", f'"{model}" is listed twice')
             elif known_models is not None and model not in known_models:
                 draft.fault(f"{path}.models[{index}]", unknown("model", model, known_models))
+        for model in sorted(pool.variants.keys() - set(pool.models)):
+            draft.fault(
+                f"{path}.variants.{model}", "the pool does not serve it; " + unknown("model", model, pool.models)
+            )
         entry = classes.get(pool.accelerator)
         if entry is not None:
             pools.append(_pool(draft, path, pool, entry, kinds))
@@ -118,8 +122,11 @@ def _pool(draft: Draft[Fleet], path: str, pool: Pool, entry: Accelerator, kinds:
         cost=pool.cost,
         models=tuple(pool.models),
     )
-    kind, options = pool.backend.type, backend.options
-    return PoolSettings(facts, pool.replicas.min, pool.replicas.max, kind, options, hardware_of(entry))
+    kind, replicas = pool.backend.type, pool.replicas
+    native = entry.provider or "" if kind == "emulated" else backend.provider
+    return PoolSettings(
+        facts, replicas.min, replicas.max, kind, backend.options, hardware_of(entry), pool.variants, native
+    )
 
 
 def _models(draft: Draft[Fleet], classes: Classes, pools: Iterable[PoolSettings]) -> dict[str, ModelPolicy]:

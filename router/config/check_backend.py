@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from router.config.build import KINDRED, PROVIDERS
+from router.config.check_server import path_of
 from router.config.problems import unknown
 from router.config.read import Draft
 from router.config.schema import Fleet, Pool
@@ -51,7 +53,10 @@ def chosen(draft: Draft[Fleet], path: str, pool: Pool, entry: Accelerator, kinds
     if isinstance(backend, OnnxBackend):
         return _onnx(draft, path, pool, entry, backend)
     if isinstance(backend, EmulatedBackend):
-        return Chosen("cpu", True, backend.model_dump(exclude={"type"}, exclude_none=True))
+        given = backend.model_dump(exclude={"type"}, exclude_none=True)
+        if backend.profile is not None:
+            given["profile"] = path_of(Path(draft.document.file).absolute().parent, backend.profile)
+        return Chosen("cpu", True, given)
     return _other(draft, f"{path}.backend", backend, kinds)
 
 

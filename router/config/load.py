@@ -16,6 +16,7 @@ from router.config.accelerators import Classes, Described, described, facts_of, 
 from router.config.check import settings_of
 from router.config.check_backend import Kinds
 from router.config.document import MAX_BYTES, parse
+from router.config.emulation import with_emulation
 from router.config.problems import ConfigError, Problem
 from router.config.read import Draft, read
 from router.config.schema import Catalogue, Fleet, TenantsFile
@@ -48,7 +49,7 @@ def load(
             more = read(parse(_text(tenants_path), str(tenants_path)), TenantsFile)
         elif not tenants_file_may_be_absent:
             fleet.fault("tenants_file", f"there is no file {tenants_path}")
-    settings = settings_of(fleet, more, _built_in()[0], known_models, kinds)
+    settings = with_emulation(settings_of(fleet, more, _built_in()[0], known_models, kinds))
     _check_tls(fleet, settings.server.http)
     problems = [*fleet.problems, *(more.problems if more is not None else ())]
     if problems:

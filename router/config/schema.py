@@ -49,6 +49,8 @@ class Pool(Strict):
     accelerator: Name
     region: Name
     models: Annotated[list[Name], Field(min_length=1)]
+    variants: dict[Name, Name] = {}
+    """By model, the one to serve where the choice is not to be left to class and provider."""
     replicas: Annotated[Replicas, BeforeValidator(_replicas)] = Replicas(min=1, max=1)
     backend: BackendKeys = OnnxBackend()
     cost: Positive = 1.0

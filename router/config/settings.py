@@ -33,6 +33,10 @@ class PoolSettings(msgspec.Struct, frozen=True):
     """Backend kind: onnx, emulated, or one of another package."""
     options: dict[str, Any]
     hardware: Hardware = Hardware()
+    variants: dict[str, str] = {}
+    """The variant wanted, by model; the others are chosen for class and provider (models/variants.py)."""
+    native_provider: str = ""
+    """Provider by which they are chosen: the pool's own, or, where it is emulated, its class's."""
 
 
 class ModelPolicy(msgspec.Struct, frozen=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from router.core.decision import Decision, Reason, Rejected, Scored
 from router.core.eligibility import NO_VERDICT
 from router.core.fleet import FleetSnapshot, PoolView
@@ -60,6 +62,8 @@ def _pool(
         "pool": pool.name,
         "accelerator": pool.accelerator,
         "emulated": pool.emulated,
+        "emulation": msgspec.to_builtins(pool.emulation),
+        "variant": pool.models.get(request.model, UNSERVED).variant,
         "status": "chosen" if why is None else "candidate" if scored else "rejected",
         "reason": why.reason.value if why else None,
         "words": _words(pool, request, decision, scored, why),

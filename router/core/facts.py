@@ -41,6 +41,15 @@ class AcceleratorFacts(msgspec.Struct, frozen=True):
         return next((entry.state for entry in reversed(self.licence) if entry.from_s <= now_s), None)
 
 
+class Emulation(msgspec.Struct, frozen=True):
+    """Whose times an emulated pool keeps: nobody may take an assumed or stretched time for a measured one."""
+
+    basis: str
+    """Of the latency profile it follows: measured or assumed; "unknown" where there is no such profile."""
+    time_scale: float
+    """Every time of the profile is multiplied by it."""
+
+
 class PoolFacts(msgspec.Struct, frozen=True):
     """One configured pool."""
 
@@ -53,9 +62,11 @@ class PoolFacts(msgspec.Struct, frozen=True):
     labels: dict[str, str]
     cost: float
     models: tuple[str, ...]
+    emulation: Emulation | None = None
+    """None where the hardware is real."""
 
     def digest(self) -> str:
-        """Identity of what policy judges of the pool, 16 hex digits. Cost and models are no part of it."""
+        """Identity of what policy judges of the pool, 16 hex digits. Cost, models and times are no part of it."""
         judged = (self.name, self.accelerator, self.region, self.provider, self.emulated, self.labels)
         return hashlib.sha256(msgspec.json.encode(judged, order="deterministic")).hexdigest()[:16]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from router.core.facts import Emulation
+
 
 class ServingView(msgspec.Struct, gc=False):
     """One model on one pool.
@@ -15,6 +17,8 @@ class ServingView(msgspec.Struct, gc=False):
     version: str
     max_rows: int
     curve: tuple[tuple[int, float], ...]
+    variant: str = ""
+    """Which form of the model, as the replica last heard of says."""
 
 
 class PoolView(msgspec.Struct, gc=False):
@@ -34,6 +38,8 @@ class PoolView(msgspec.Struct, gc=False):
     models: dict[str, ServingView]
     waiting_rows: dict[str, int]
     """Rows queued or running by model, the larger of this router's own count and the replicas' last report."""
+    emulation: Emulation | None = None
+    """None where the hardware is real."""
 
 
 class FleetSnapshot(msgspec.Struct, gc=False):

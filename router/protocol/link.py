@@ -75,6 +75,8 @@ class ModelGrant(msgspec.Struct, array_like=True, gc=False):
     bytes: int
     curve: list[tuple[int, float]]
     """(rows, seconds) measured at warm-up, sorted by rows."""
+    variant: str = ""
+    """Name of the model's variant that is served here."""
 
 
 class Load(msgspec.Struct, array_like=True, gc=False):

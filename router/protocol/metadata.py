@@ -84,7 +84,8 @@ def model_ready(name: str, ready: bool) -> dict[str, object]:
 def model_config(spec: ModelSpec) -> dict[str, object]:
     """Body of GET /v2/models/{name}/config: the model configuration extension, as far as it applies here.
 
-    `dims` leave out the batch axis, as `max_batch_size` says. Of alternative inputs each is optional.
+    `dims` leave out the batch axis, as `max_batch_size` says. Of alternative inputs each is optional. `parameters` name
+    the forms that the model comes in; which one a pool serves, `explain` tells.
     """
     accepted = spec.accepted_inputs()
     optional = {"optional": True} if len(accepted) > 1 else {}
@@ -97,6 +98,7 @@ def model_config(spec: ModelSpec) -> dict[str, object]:
         "input": [_tensor_config(tensor) | optional for tensors in accepted for tensor in tensors],
         "output": [_tensor_config(tensor) for tensor in spec.outputs],
         "dynamic_batching": {},
+        "parameters": {"variants": {"string_value": ", ".join(variant.name for variant in spec.variants)}},
     }
 
 

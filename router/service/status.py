@@ -14,6 +14,7 @@ def fleet_status(view: FleetView, now_s: float) -> list[dict[str, object]]:
             "name": pool.name,
             "accelerator": pool.accelerator,
             "emulated": pool.emulated,
+            "emulation": msgspec.to_builtins(pool.emulation),
             "cost": pool.cost,
             "ready_replicas": pool.ready_replicas,
             "draining": pool.draining,
@@ -22,7 +23,12 @@ def fleet_status(view: FleetView, now_s: float) -> list[dict[str, object]]:
             "providers": view.providers(pool.name),
             "waiting_rows": pool.waiting_rows,
             "models": {
-                name: {"version": serving.version, "max_rows": serving.max_rows, "ready": bool(serving.curve)}
+                name: {
+                    "version": serving.version,
+                    "variant": serving.variant,
+                    "max_rows": serving.max_rows,
+                    "ready": bool(serving.curve),
+                }
                 for name, serving in pool.models.items()
             },
             "replicas": [msgspec.to_builtins(replica) for replica in view.replicas(pool.name)],

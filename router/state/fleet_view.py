@@ -171,6 +171,7 @@ class FleetView:
                     at.capacity,
                     at.models,
                     waiting,
+                    facts.emulation,
                 )
             )
         return FleetSnapshot(now_s, tuple(views))
@@ -210,20 +211,20 @@ class FleetView:
             grants = [r.grants[name] for r in ready if name in r.grants]
             if not grants:
                 # The last known shape stays, so that the version can be told; without a curve it is not ready.
-                models[name] = ServingView(models[name].version, models[name].max_rows, ())
+                models[name] = ServingView(models[name].version, models[name].max_rows, (), models[name].variant)
                 at.estimators.pop(name, None)
                 continue
             max_rows = min(g.max_rows for g in grants)
             if measured or name not in at.estimators:
                 at.estimators[name] = Estimator(_mean_curve(grants), max_rows)
-            models[name] = ServingView(grants[-1].version, max_rows, at.estimators[name].curve)
+            models[name] = ServingView(grants[-1].version, max_rows, at.estimators[name].curve, grants[-1].variant)
         at.models = models
         at.until_s = -inf
 
 
 def _apply(at: _Pool, model: str, estimator: Estimator) -> None:
     old = at.models[model]
-    at.models = {**at.models, model: ServingView(old.version, old.max_rows, estimator.curve)}
+    at.models = {**at.models, model: ServingView(old.version, old.max_rows, estimator.curve, old.variant)}
 
 
 def _mean_curve(grants: Sequence[ModelGrant]) -> Curve:

@@ -111,6 +111,8 @@ class Metrics:
         for pool in pools:
             emulated = "true" if pool.emulated else "false"
             gauges.cell(table.POOL_INFO, pool.name, pool.accelerator.name, pool.provider, emulated)[0] = 1
+            if pool.emulation is not None:
+                gauges.cell(table.TIME_SCALE, pool.name, pool.emulation.basis)[0] = pool.emulation.time_scale
             for model in pool.models:  # from zero, so that a rate sees the first request
                 counted = self._totals.cell(table.POOL_REQUESTS, pool.name, model, "answered")
                 _Path(self._totals, pool.name, model, "answered", [counted])

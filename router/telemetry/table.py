@@ -152,6 +152,11 @@ POOL_INFO = Metric(
     "pointsman_pool_info", _G, "fleet", ("pool", "accelerator", "provider", "emulated"), "1",
     "Configured pools, always 1. emulated=\"true\": timing follows another class's profile.", Merge.MAX,
 )  # fmt: skip
+TIME_SCALE = Metric(
+    "pointsman_emulated_time_scale", _G, "fleet", ("pool", "basis"), "ratio",
+    "Emulated pools only: what the times of the latency profile are multiplied by. basis=\"assumed\": nobody measured "
+    "them on that hardware.", Merge.MAX,
+)  # fmt: skip
 OVERRUNS = Metric(
     "pointsman_emulated_overruns_total", _C, "fleet", ("pool",), "batches",
     "Batches of an emulated pool whose real computation took longer than the time drawn for them.", Merge.MAX,
@@ -179,7 +184,7 @@ FLUSH_FAILURES = Metric(
 METRICS = (
     REQUESTS, POOL_REQUESTS, TENANT_CLASS, LAST_ANSWER, REJECTIONS, POOL_REJECTIONS, RETRIES, STAGE, ANSWERED_SECONDS,
     DEADLINE, TARGET, BATCH_ROWS, ROWS, EXECUTIONS, PREDICTION_RATIO, PREDICTED, ACTUAL, INFLIGHT, QUEUE_ROWS,
-    READY_REPLICAS, POOL_INFO, OVERRUNS, CONFIG_INFO, ROUTERS, AGE, FLUSH_FAILURES,
+    READY_REPLICAS, POOL_INFO, TIME_SCALE, OVERRUNS, CONFIG_INFO, ROUTERS, AGE, FLUSH_FAILURES,
 )  # fmt: skip
 
 LABELS = {
@@ -193,5 +198,6 @@ LABELS = {
     "result": "met or missed.",
     "provider": "Execution provider or upstream kind the config asks for.",
     "emulated": "true or false.",
+    "basis": "Of an emulated pool's latency profile: measured, assumed, or unknown where there is none.",
     "version": "Version of the configuration.",
 }

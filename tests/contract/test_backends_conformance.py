@@ -34,7 +34,16 @@ def problems(subject):
 
 
 @pytest.mark.parametrize(
-    "provider", ["cpu", pytest.param("openvino", marks=pytest.mark.skipif(not INTEL, reason="no Intel device"))]
+    "provider",
+    [
+        "cpu",
+        pytest.param(
+            "openvino",
+            marks=pytest.mark.skipif(
+                not INTEL, reason="the OpenVINO plugin offers no device on a CPU that is not Intel's"
+            ),
+        ),
+    ],
 )
 def test_the_onnx_backend_holds_the_contract(spec, provider):
     """On each provider that runs here."""

@@ -43,7 +43,7 @@ def test_the_readme_does_what_it_says(fleet):
     assert shown <= {line.partition(":")[0].strip() for line in head.splitlines()}
     assert '"shape":[1,384]' in body
     assert '"shape":[2,384]' in wish
-    assert re.search(r"^a910-sh +huawei-ascend-910b3 \(emulated\) +chosen", explain, re.MULTILINE)
+    assert re.search(r"^a910-sh +huawei-ascend-910b3 \(emulated, assumed x40\) +fp32 +chosen", explain, re.MULTILINE)
     assert re.search(r'^pointsman_requests_total\{.*tenant="demo".*\} [1-9]', metrics, re.MULTILINE)
 
 

@@ -127,10 +127,14 @@ def test_an_emulated_pool_says_so_everywhere_and_a_real_one_nowhere(fleet, clien
         )  # fmt: skip
         (info,) = fleet.samples("pointsman_pool_info", pool=pool["name"])
         assert dict(info)["emulated"] == str(emulated).lower()
+        scales = fleet.samples("pointsman_emulated_time_scale", pool=pool["name"])
+        assert [(dict(labels)["basis"], value) for labels, value in scales.items()] == [("assumed", 40.0)] * emulated
         explained = client.post("/v1/explain", json={"model": "mlp"}, headers=headers).json()
-        assert {each["pool"]: each["emulated"] for each in explained["pools"]}[pool["name"]] is emulated
+        (own,) = [each for each in explained["pools"] if each["pool"] == pool["name"]]
+        times = {"basis": "assumed", "time_scale": 40.0} if emulated else None
+        assert (own["emulated"], own["emulation"], own["variant"]) == (emulated, times, "fp32")
         (row,) = [line.split() for line in fleet.stdout().splitlines() if line.startswith(f"{pool['name']} ")]
-        assert row[2] == ("yes" if emulated else "no")
+        assert row[2:5] == (["yes", "assumed", "x40"] if emulated else ["no", "own", row[4]])
     assert any(pool["backend"]["type"] == "emulated" for pool in configured)
 
 

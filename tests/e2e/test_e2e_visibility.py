@@ -146,7 +146,7 @@ def test_pointsman_explain_shows_a_tenant_its_own_pools(fleet, pools):
     """As a table and as JSON."""
     own = run(fleet, "explain", "minilm", "--url", fleet.http_url, key="ascend-only")
     assert own.returncode == 0, own.stderr
-    assert re.search(r"^a910-sh .*\(emulated\) +chosen", own.stdout, re.MULTILINE)
+    assert re.search(r"^a910-sh .*\(emulated, assumed x40\) +fp32 +chosen", own.stdout, re.MULTILINE)
     assert not any(pool in own.stdout for pool in set(pools) - {"a910-sh"})
 
     as_json = run(fleet, "explain", "minilm", "--url", fleet.http_url, "--json")
@@ -190,7 +190,9 @@ def test_pointsman_status_shows_the_fleet(fleet, pools):
     rows = {line.split()[0]: line.split() for line in shown.stdout.splitlines()[1:]}
     assert set(rows) == set(pools)
     assert rows["a910-sh"][1:4] == ["huawei-ascend-910b3", "yes", "1"]
+    assert rows["a910-sh"][-6:] == ["assumed", "x40", "minilm", "fp32,", "mlp", "fp32"]
     assert rows["cpu"][1:3] == ["x86-cpu", "1"]
+    assert rows["cpu"][-5:] == ["own", "minilm", "fp32,", "mlp", "fp32"]
 
 
 def test_nothing_listens_beyond_loopback(fleet):

@@ -75,7 +75,7 @@ BYTES = Tensor("text", "BYTES", [2, 1], to_wire(ARRAYS["BYTES"], "BYTES"))
 MESSAGES = {
     "welcome": Welcome(
         1, "local", "local#1", "x86-cpu", "CPUExecutionProvider", False,
-        [ModelGrant("mlp", "1", 32, 256, 1 << 20, [(1, 0.0005), (32, 0.002)])], "0123456789abcdef",
+        [ModelGrant("mlp", "1", 32, 256, 1 << 20, [(1, 0.0005), (32, 0.002)], "fp32")], "0123456789abcdef",
     ),
     "submit": Submit([Item(7, "mlp", "1", 50_000, 1, "search", "p-1", "r-1", 1, ["y"], [FP32, BYTES])]),
     "cancel": Cancel([7, 8]),
@@ -152,6 +152,12 @@ def test_frames_are_written_and_read_as_they_always_were(name):
     assert frame(MESSAGES[name]) == [golden]
     (got,) = FrameReader(1 << 20, 1).feed(golden)
     assert frame(got) == [golden]
+
+
+def test_a_replica_that_names_no_variant_is_understood():
+    """As one of the version before does: fields are only ever added at the end."""
+    (got,) = FrameReader(1 << 20, 1).feed(hex_lines("frames.hex")["welcome_without_variant"])
+    assert [(grant.model, grant.variant) for grant in got.grants] == [("mlp", "")]
 
 
 def test_fragments_are_written_as_they_always_were():

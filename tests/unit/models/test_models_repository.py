@@ -49,6 +49,10 @@ def test_a_store_is_read_by_name_and_version(tmp_path):
     assert Path(spec.folder, spec.variants[0].file).read_bytes() == WEIGHTS
 
 
+def variant(**keys: object) -> dict[str, object]:
+    return {"variants": [{"name": "v", "file": "model.onnx", "sha256": DIGEST} | keys]}
+
+
 TEXT = {
     "tensor": {"name": "text", "datatype": "BYTES", "shape": ["batch"]},
     "tokenizer": "tokenizer.json",
@@ -75,6 +79,17 @@ TEXT = {
         ({"variants": [{"name": "a", "file": "../m", "sha256": DIGEST}]}, "$.variants[0].file: the name of a file"),
         ({"variants": [{"name": "a", "file": "m", "sha256": "abc"}]}, "$.variants[0].file: its sha256 is 64 hex"),
         ({"variants": [{"name": "a", "file": "m", "sha256": DIGEST}] * 2}, "$.variants[1].name: a twice"),
+        (variant(dtype="fp8"), "$.variants[0].dtype: fp8 is unknown; known: fp32, fp16, bf16, int8"),
+        (variant(meant_for=["cuda"]), "unknown field `meant_for` - at `$.variants["),
+        (variant(accuracy={"max_abs_error": 0.1}), "missing required field `cosine` - at `$.variants["),
+        (variant(sizes={"batch": [4, 1]}), "$.variants[0].sizes.batch: extents that rise from at least 1 expected"),
+        (variant(sizes={"batch": []}), "$.variants[0].sizes.batch: extents that rise"),
+        (variant(sizes={"tokens": [8]}), "$.variants[0].sizes.tokens: no input has such an axis"),
+        (
+            {"inputs": [{"name": "x", "datatype": "FP32", "shape": ["batch", "n"], "max_length": 9}]}
+            | variant(sizes={"n": [4, 8]}),
+            "$.variants[0].sizes.n: the last must reach the axis's max_length, 9",
+        ),
         ({"text": TEXT | {"sha256": ""}}, "$.text.tokenizer: its sha256 is 64 hex digits, got ''"),
         ({"text": TEXT | {"tensor": {"name": "t", "datatype": "FP32", "shape": ["batch"]}}}, "BYTES and shape [batch]"),
         ({"text": TEXT | {"tensor": TEXT["tensor"] | {"name": "x"}}}, "x is an input of the graph too"),
@@ -87,6 +102,19 @@ def test_a_model_file_that_is_not_well_formed_is_refused_with_file_and_key(tmp_p
         load_model(folder)
     assert str(folder / "model.yaml") in str(error.value)
     assert words in str(error.value)
+
+
+def test_a_variant_says_what_it_is_for_and_how_it_runs(tmp_path):
+    """Every key, read back."""
+    keys = {
+        "dtype": "int8", "for": ["chip", "cann"], "sizes": {"batch": [1, 4]},
+        "provider_options": {"cann": {"precision_mode": "force_fp16"}},
+        "accuracy": {"max_abs_error": 0.5, "cosine": 0.25},
+    }  # fmt: skip
+    (read,) = load_model(put(tmp_path, facts(**variant(**keys)))).variants
+    assert (read.dtype, read.meant_for, read.sizes, read.max_rows) == ("int8", ("chip", "cann"), {"batch": (1, 4)}, 4)
+    assert read.provider_options == {"cann": {"precision_mode": "force_fp16"}}
+    assert (read.accuracy.max_abs_error, read.accuracy.cosine) == (0.5, 0.25)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import httpx
 import yaml
 
 from deployments.runtime import LoopTimers, RouterState, router_state
-from models.spec import BatchRule, ModelSpec, TensorSpec, TextInput
+from models.spec import BatchRule, ModelSpec, TensorSpec, TextInput, Variant
 from router.api.admin import admin_app
 from router.api.asgi import data_app
 from router.api.heads import RequestIds
@@ -49,9 +49,14 @@ FLEET = {
 """`part` may use everything but the pool `secret`, which alone serves `hidden`; `late` has batch priority only."""
 
 
+VARIANTS = (Variant("fp32", "a.onnx", ""), Variant("fp16", "b.onnx", ""))
+
+
 def _spec(name: str, version: str = "1", text: TextInput | None = None) -> ModelSpec:
     inputs = (TensorSpec("x", "FP32", ("batch", 4)),)
-    return ModelSpec(name, version, inputs, (TensorSpec("y", "FP32", ("batch", "n")),), BatchRule(8), (), text=text)
+    return ModelSpec(
+        name, version, inputs, (TensorSpec("y", "FP32", ("batch", "n")),), BatchRule(8), VARIANTS, text=text
+    )
 
 
 WORDS = TextInput(TensorSpec("text", "BYTES", ("batch",)), "tokenizer.json")

@@ -27,6 +27,7 @@ async def test_the_configuration_is_told_in_tritons_words(tmp_path):
             ],
             "output": [{"name": "y", "data_type": "TYPE_FP32", "dims": [-1]}],
             "dynamic_batching": {},
+            "parameters": {"variants": {"string_value": "fp32, fp16"}},
         }
         shown = (await rig.data.get("/v2/models/shown/versions/1/config", headers=bearer("all"))).json()
         assert shown["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [4]}]

@@ -152,7 +152,9 @@ async def test_status_names_pools_replicas_and_providers(tmp_path):
             ("open", 1, ["cpu"], 1), ("trial", 0, [], 0), ("secret", 0, [], 0),
         ]  # fmt: skip
         assert pools[0]["replicas"][0]["name"] == "open-shown"
-        assert pools[0]["models"]["shown"] == {"version": "2", "max_rows": 8, "ready": True}
+        assert pools[0]["models"]["shown"] == {
+            "version": "2", "variant": "", "max_rows": 8, "ready": True,
+        }  # fmt: skip
         assert (await rig.admin.get("/-/healthz")).text == "success\n"
         rig.plane.leaving = True
         assert (await rig.admin.get("/-/healthz")).status_code == 503

@@ -9,6 +9,7 @@ from router.config.build import policy_table, routing_profile
 from router.config.load import catalogue, load, read_stream_key, tenants_yaml
 from router.config.problems import ConfigError
 from router.config.settings import Settings
+from router.core.facts import Emulation
 from router.core.profile import default_profile
 from router.policy.credentials import Credentials, digest
 
@@ -18,7 +19,7 @@ accelerators:
   acme-asic: {vendor: Acme, headquarters: SG, provider: cpu, source: data sheet 7, as_of: 2026-01-01}
   nvidia-h20: {export: {class: null, tpp: 2400}, source: our lab, as_of: 2026-02-02}
 pools:
-  - {name: a, accelerator: acme-asic, region: eu-1, models: [m, n], cost: 2,
+  - {name: a, accelerator: acme-asic, region: eu-1, models: [m, n], cost: 2, variants: {n: fp16},
      replicas: {min: 0, max: 4}, labels: {x: "1"}}
   - {name: b, accelerator: nvidia-h20, region: cn-1, models: [m], backend: {type: emulated, seed: 7, time_scale: 2}}
 tenants:
@@ -49,6 +50,28 @@ def test_pools_carry_facts_replicas_and_backend_options(fleet):
     assert (chip.vendor, chip.export_tpp, chip.export_class, chip.source) == ("NVIDIA", 2400.0, None, "our lab")
     assert chip.export_performance_density == 2400 / 814, "from the TPP that is stated and the catalogue's die area"
     assert chip.licence == catalogue()["nvidia-h20"].licence
+
+
+def test_variants_are_chosen_by_the_provider_of_the_hardware(fleet):
+    """Also where that is emulated, here on a CPU; a wish travels by model."""
+    a, b = fleet.pools
+    assert (a.native_provider, b.native_provider) == ("cpu", "cuda")
+    assert (a.variants, b.variants) == ({"n": "fp16"}, {})
+
+
+def test_an_emulated_pool_says_whose_times_it_keeps(fleet, tmp_path):
+    """Of the class's bundled profile, or of the file it names, from where the fleet file lies."""
+    assert [pool.facts.emulation for pool in fleet.pools] == [None, Emulation("assumed", 2.0)]
+    written = (tmp_path / "fleet.yaml").read_text()
+    for name, text, basis in (
+        ("none.yaml", "", "unknown"),
+        ("own.yaml", "accelerator: nvidia-h20\nbasis: measured\nnote: ours\nmodels: {}\n", "measured"),
+    ):
+        (tmp_path / name).write_text(text)
+        (tmp_path / "fleet.yaml").write_text(written.replace("seed: 7", f"profile: {name}"))
+        pool = load(tmp_path / "fleet.yaml").pools[1]
+        assert pool.facts.emulation == Emulation(basis, 2.0)
+        assert pool.options["profile"] == str(tmp_path / name)
 
 
 def test_paths_are_relative_to_the_file(fleet, tmp_path):

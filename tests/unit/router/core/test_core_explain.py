@@ -4,12 +4,13 @@ import random
 
 import msgspec
 import pytest
-from core_builders import pool, request, verdicts
+from core_builders import CURVE, pool, request, verdicts
 
 from router.core.decide import decide
 from router.core.decision import Reason
 from router.core.explain import explain
-from router.core.fleet import FleetSnapshot
+from router.core.facts import Emulation
+from router.core.fleet import FleetSnapshot, ServingView
 from router.core.profile import default_profile
 
 
@@ -33,6 +34,14 @@ def test_it_tells_status_reason_and_scores_of_every_pool():
     assert pools["a"]["score"] == pytest.approx(10.0)
     assert pools["b"]["parts"]["cost"] == 0.5
     assert pools["b"]["words"] == "score 9.500; 'a' was picked with 10.000"
+
+
+def test_it_tells_the_variant_and_whose_times_a_pool_keeps():
+    """An assumed time, stretched, says so; real hardware has none but its own."""
+    half = {"m": ServingView("1", 8, CURVE, "fp16")}
+    _, pools = told(request("a", "b"), pool("a", models=half), pool("b", emulation=Emulation("assumed", 40.0)))
+    assert (pools["a"]["variant"], pools["a"]["emulation"]) == ("fp16", None)
+    assert (pools["b"]["variant"], pools["b"]["emulation"]) == ("", {"basis": "assumed", "time_scale": 40.0})
 
 
 def test_it_can_be_sent_as_it_is():

@@ -188,3 +188,13 @@ def test_a_pool_that_is_not_configured_is_an_error(view):
     """Never a silent new pool."""
     with pytest.raises(KeyError):
         view.replica_up("stray", "r1", [grant()])
+
+
+def test_the_variant_that_a_pool_serves_is_known_and_stays_known(view):
+    """Through corrections of the curve, and after its last replica has gone."""
+    view.replica_up("a", "r1", [ModelGrant("m", "1", 8, 10, 1 << 20, CURVE, "fp16")])
+    assert seen(view).models["m"].variant == "fp16"
+    view.observe("a", "m", 1, 1.0, 1.0, 0.0)
+    assert (seen(view).models["m"].curve[0][1] > 0.02, seen(view).models["m"].variant) == (True, "fp16")
+    view.replica_down("a", "r1")
+    assert (seen(view).models["m"].curve, seen(view).models["m"].variant) == ((), "fp16")

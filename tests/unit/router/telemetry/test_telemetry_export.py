@@ -10,7 +10,7 @@ from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from router.core.facts import AcceleratorFacts, PoolFacts
+from router.core.facts import AcceleratorFacts, Emulation, PoolFacts
 from router.core.record import RequestRecord
 from router.telemetry.export import registry
 from router.telemetry.metrics import Metrics
@@ -18,7 +18,17 @@ from router.telemetry.table import METRICS
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "metrics.txt"
 POOLS = [
-    PoolFacts("a910", AcceleratorFacts("huawei-ascend-910b3"), "cn", "cpu", True, {}, 2.0, ("minilm",)),
+    PoolFacts(
+        "a910",
+        AcceleratorFacts("huawei-ascend-910b3"),
+        "cn",
+        "cpu",
+        True,
+        {},
+        2.0,
+        ("minilm",),
+        Emulation("assumed", 40.0),
+    ),
     PoolFacts("cpu", AcceleratorFacts("x86-cpu"), "eu", "openvino", False, {}, 1.0, ("minilm",)),
 ]
 RECORDS = [

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from router.core.facts import AcceleratorFacts, PoolFacts
+from router.core.facts import AcceleratorFacts, Emulation, PoolFacts
 from router.core.record import RequestRecord
 from router.telemetry import table
 from router.telemetry.metrics import Metrics
 from router.telemetry.store import collect
 
-ASCEND = PoolFacts("a910", AcceleratorFacts("huawei-ascend-910b3"), "cn", "cpu", True, {}, 2.0, ("minilm",))
+ASCEND = PoolFacts(
+    "a910", AcceleratorFacts("huawei-ascend-910b3"), "cn", "cpu", True, {}, 2.0, ("minilm",), Emulation("assumed", 40.0)
+)
 CPU = PoolFacts("cpu", AcceleratorFacts("x86-cpu"), "eu", "openvino", False, {}, 1.0, ("minilm", "mlp"))
 ANSWERED = RequestRecord(
     "r1", "search", "minilm", "answered", 200, "cpu", "x86-cpu", attempts=1, parse_s=0.00001, decide_s=0.00002,
@@ -203,3 +205,9 @@ def test_a_folder_that_is_swept_away_comes_back_with_all_totals(metrics, tmp_pat
         path.unlink()
     assert [metrics.flush(), metrics.flush()] == [False, True]
     assert totals(tmp_path, table.REQUESTS) == {("search", "minilm", "answered"): [1]}
+
+
+def test_an_emulated_pool_shows_whose_times_it_keeps_and_a_real_one_has_no_such_gauge(metrics, tmp_path):
+    """The value is the time scale, the label the basis: an assumed time cannot pass for a measured one."""
+    metrics.flush()
+    assert gauges(tmp_path, table.TIME_SCALE) == {("a910", "assumed"): 40.0}

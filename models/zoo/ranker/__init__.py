@@ -1,0 +1,1 @@
+"""The bundled recommendation ranker: made-up interactions, training, graph, facts and stored answers."""
