@@ -19,6 +19,7 @@ from models.repository import load_store
 from models.zoo.build import DEFAULT_STORE
 
 INTEL = any(device.device.vendor_id == 0x8086 for device in onnxruntime.get_ep_devices())
+needs_intel = pytest.mark.skipif(not INTEL, reason="the OpenVINO plugin offers no device on a CPU that is not Intel's")
 PROFILE = "accelerator: a\nbasis: assumed\nnote: n\nmodels: {MODEL: [{rows: 1, p50_s: 0.0001, p99_s: 0.0002}]}\n"
 
 
@@ -33,18 +34,7 @@ def problems(subject):
     return {finding.check: finding.problem for finding in check(subject) if finding.problem}
 
 
-@pytest.mark.parametrize(
-    "provider",
-    [
-        "cpu",
-        pytest.param(
-            "openvino",
-            marks=pytest.mark.skipif(
-                not INTEL, reason="the OpenVINO plugin offers no device on a CPU that is not Intel's"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("provider", ["cpu", pytest.param("openvino", marks=needs_intel)])
 def test_the_onnx_backend_holds_the_contract(spec, provider):
     """On each provider that runs here."""
     assert problems(Subject("onnx", OnnxBackend, spec, {"provider": provider})) == {}

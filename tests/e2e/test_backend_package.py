@@ -188,7 +188,7 @@ def test_the_pool_is_shown_under_its_class_type_and_marking(fleet: Fleet) -> Non
     status = httpx.get(f"{fleet.admin_url}/v1/status", headers=fleet.admin_headers()).json()
     (npu,) = (pool for pool in status["pools"] if pool["name"] == "npu")
     assert (npu["providers"], npu["emulated"], npu["ready_replicas"]) == (["acme"], True, 1)
-    assert re.search(r"^npu +acme-npu +yes +acme +mlp +up$", fleet.stdout(), re.MULTILINE)
+    assert re.search(r"^npu +acme-npu +yes +own +acme +mlp fp32 +up$", fleet.stdout(), re.MULTILINE)
 
 
 @pytest.mark.cluster
