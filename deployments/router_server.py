@@ -20,7 +20,7 @@ from deployments.loopback import confine_replica
 from deployments.members import Members
 from deployments.membership import watch
 from deployments.metrics_process import MetricsProcess
-from deployments.runtime import LoopTimers, Prepared, RouterState, router_state
+from deployments.runtime import LoopTimers, Prepared, RouterState, router_state, settings_of_value
 from models.repository import load_store
 from router.api.admin import AdminListener
 from router.api.grpc_listener import GrpcListener
@@ -77,8 +77,8 @@ class RouterReplica:
     async def reconfigure(self, wire: dict[str, object]) -> None:
         """Take new settings: the first ones start the router, later ones replace rules, tenants and models' times."""
         if self._state is None:
-            settings = Settings.from_wire(wire)
             specs = await self._loop.run_in_executor(None, load_store, Path(self._args.store))
+            settings = settings_of_value(wire, specs)
             await self._start(settings, specs)
             log.info("router runs with config %s", settings.digest)
             return
@@ -92,7 +92,8 @@ class RouterReplica:
         log.info("router runs with config %s", prepared.settings.digest)
 
     def _prepare(self, state: RouterState, wire: dict[str, object]) -> Prepared:
-        return state.prepare(Settings.from_wire(wire), load_store(Path(self._args.store)))
+        specs = load_store(Path(self._args.store))
+        return state.prepare(settings_of_value(wire, specs), specs)
 
     async def _start(self, settings: Settings, specs: Any) -> None:
         clock = SystemClock()
