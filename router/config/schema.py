@@ -97,7 +97,9 @@ class Pool(Strict):
     accelerator: Name
     region: Name
     models: Annotated[list[Name], Field(min_length=1)]
-    replicas: Annotated[Replicas, BeforeValidator(_replicas)] = Replicas(min=1, max=1)
+    replicas: Annotated[Replicas, BeforeValidator(_replicas, json_schema_input_type=int | Replicas)] = Replicas(
+        min=1, max=1
+    )
     backend: Backend = Backend()
     cost: Positive = 1.0
     labels: Labels = {}
@@ -166,7 +168,9 @@ def _profile(value: object) -> object:
 class Routing(Strict):
     """How pools are chosen."""
 
-    profile: Annotated[Profile, BeforeValidator(_profile)] = Profile()
+    profile: Annotated[Profile, BeforeValidator(_profile, json_schema_input_type=Literal["default"] | Profile)] = (
+        Profile()
+    )
 
 
 class Fleet(Strict):
