@@ -95,9 +95,9 @@ def statuses() -> dict[str, tuple[str, str]]:
     """Application name to (status, message)."""
     found = {}
     for name, application in serve.status().applications.items():
-        message = application.message
-        for deployment in application.deployments.values():
-            message = message or deployment.message
+        # The deployment knows why; the application only that one of its deployments failed.
+        messages = [deployment.message for deployment in application.deployments.values()]
+        message = next(filter(None, messages), application.message)
         found[name] = (str(getattr(application.status, "value", application.status)), message)
     return found
 

