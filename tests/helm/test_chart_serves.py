@@ -42,6 +42,7 @@ def nodes(service: dict, absent: tuple[str, ...]) -> list[dict]:
             offers[f"accelerator_type:{DETECTED[name]}"] = 1
         node = {"cpus": cpus, "gpus": gpus, "resources": offers, "labels": group["labels"]}
         found += [node] * (0 if name in absent else group["replicas"])
+    return found
 
 
 def secrets(folder: Path, tenants: list[str]) -> dict[str, str]:
