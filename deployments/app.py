@@ -27,6 +27,8 @@ ROUTER_CPUS = 0.1
 HEALTH_PERIOD_S = 2.0
 REPLICA_MAX_ITEMS = 4096
 """Items a lane of a replica holds at most, all routers together."""
+SETTLE_S = 3.0
+"""How long a new router waits for its pools. Where they are slower, clients are told so."""
 ACCEPT_S = 1.0
 """How long a leaving router goes on accepting, so that what still connects to it is answered."""
 STOP_MARGIN_S = 5.0
@@ -128,6 +130,7 @@ def router_args(settings: Settings, paths: Paths) -> dict[str, Any]:
         metrics_dir=paths.metrics_dir,
         store=paths.store,
         key_file=paths.key_file,
+        settle_s=SETTLE_S,
         accept_s=min(ACCEPT_S, server.drain_s / 2),
         drain_s=server.drain_s,
         version=version("pointsman"),

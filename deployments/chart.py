@@ -21,6 +21,9 @@ ROLE_LABEL = "pointsman.io/role"
 ON_CPU = "x86-cpu"
 """Class of the nodes for pools that need no accelerator, such as emulated ones."""
 
+ACCEPT_S = 10.0
+"""How long a leaving router goes on accepting: until every node of Kubernetes has taken it out of the Service."""
+
 
 def pool(args: dict[str, Any]) -> Application:
     """Application of one pool. `args`: {"fleet": a fleet file of this pool alone}. Raises ConfigError, LoopbackOnly."""
@@ -35,7 +38,7 @@ def pool(args: dict[str, Any]) -> Application:
 
 
 def router(args: dict[str, Any]) -> Application:
-    """Application of the router. `args`: {"fleet": what takes a restart to change, "metrics_dir": folder}.
+    """Application of the router. `args`: {"fleet": what takes a restart to change, "metrics_dir", "settle_s"}.
 
     The whole fleet file comes as user_config. One replica to a node, whose ports it owns; so one leaves before its
     successor starts. Raises ConfigError, LoopbackOnly.
@@ -43,8 +46,9 @@ def router(args: dict[str, Any]) -> Application:
     settings = _settings(args)
     options = app.router_options(settings) | {"max_replicas_per_node": 1, "max_surge_percent": 0}
     options["ray_actor_options"]["label_selector"] = {ROLE_LABEL: "router"}
-    paths = _paths(settings, args["metrics_dir"])
-    return app.build_router({"router": app.router_args(settings, paths), "options": options})
+    built = app.router_args(settings, _paths(settings, args["metrics_dir"]))
+    built |= {"settle_s": float(args["settle_s"]), "accept_s": min(ACCEPT_S, settings.server.drain_s / 2)}
+    return app.build_router({"router": built, "options": options})
 
 
 def _settings(args: dict[str, Any]) -> Settings:

@@ -37,8 +37,6 @@ log = logging.getLogger("pointsman.router")
 
 FLUSH_PERIOD_S = 0.25
 DATES_PERIOD_S = 0.1
-SETTLE_S = 3.0
-"""How long a new router waits for the pools before it listens: without, a restart would refuse its first requests."""
 MIGRATE = Path("/proc/sys/net/ipv4/tcp_migrate_req")
 
 
@@ -51,6 +49,8 @@ class RouterArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics_dir: str
     store: str
     key_file: str
+    settle_s: float
+    """How long a new router waits for the pools before it listens: without, it would refuse its first requests."""
     accept_s: float
     drain_s: float
     version: str
@@ -104,8 +104,9 @@ class RouterReplica:
         self._state = state
         for pool in settings.pools:
             self._handles.append(watch(pool.facts.name, self._on_members(pool.facts.name)))
-        if not await self._links.settle(SETTLE_S):
-            log.info("not every pool is connected after %g s: listening all the same", SETTLE_S)
+        settle_s, expected = self._args.settle_s, [pool.facts.name for pool in settings.pools if pool.replicas_min]
+        if not await self._links.settle(settle_s, expected):
+            log.info("not every pool is connected after %g s: listening all the same", settle_s)
         http = self._args.server.http
         prefix = secrets.token_hex(6)
         plane = DataPlane(state.handler, RequestIds(prefix), http, self._args.body_bytes, self._args.version)

@@ -49,7 +49,7 @@ def values_schema() -> Schema:
         "global": OPEN,
         "fleet": fleet,
         "classes": {"type": "object", "minProperties": 1, "additionalProperties": group},
-        "router": closed(("image",), **pod),
+        "router": closed(("image",), **pod, settleSeconds={"type": "integer", "minimum": 0}),
         "head": closed(("image",), **pod),
         "rayVersion": TEXT,
         "imagePullSecrets": OBJECTS,

@@ -77,6 +77,8 @@ spec:
         httpGet: {path: /-/healthz, port: pm-http, scheme: {{ ternary "HTTPS" "HTTP" (not (empty $secrets.tls)) }}}
         periodSeconds: 2
         failureThreshold: 1
+      # A pod that is deleted leaves the Service while its router still answers; then Ray ends without waiting.
+      lifecycle: {preStop: {exec: {command: [sleep, "15"]}}}
       {{- else }}
       readinessProbe:
         httpGet: {path: /api/healthz, port: 52365}

@@ -10,7 +10,8 @@ replicas are deployment options, and the whole fleet file is the routers' user_c
 {{- range $pool := $fleet.pools -}}
 {{- $apps = append $apps (include "pointsman.poolApp" (dict "fleet" $fleet "pool" $pool) | fromYaml) -}}
 {{- end -}}
-{{- $apps = append $apps (include "pointsman.routerApp" $fleet | fromYaml) -}}
+{{- $router := dict "fleet" $fleet "settle" .Values.router.settleSeconds -}}
+{{- $apps = append $apps (include "pointsman.routerApp" $router | fromYaml) -}}
 {{- toYaml (dict "proxy_location" "Disabled" "applications" $apps) -}}
 {{- end }}
 
@@ -47,21 +48,22 @@ replicas are deployment options, and the whole fleet file is the routers' user_c
 {{- end }}
 
 {{- define "pointsman.routerApp" -}}
+{{- $fleet := .fleet -}}
 {{- $pools := list -}}
-{{- range $pool := .pools -}}
+{{- range $pool := $fleet.pools -}}
 {{- $pools = append $pools (omit $pool "replicas") -}}
 {{- end -}}
-{{- $part := pick . "accelerators" "limits" "stream" "model_store" -}}
+{{- $part := pick $fleet "accelerators" "limits" "stream" "model_store" -}}
 {{- $_ := set $part "pools" $pools -}}
-{{- $_ := set $part "server" (omit .server "routers" "anonymous") -}}
+{{- $_ := set $part "server" (omit $fleet.server "routers" "anonymous") -}}
 {{- $deployment := dict
   "name" "RouterReplica"
-  "num_replicas" (dig "server" "routers" 1 .)
-  "user_config" (dict "fleet" .) -}}
+  "num_replicas" (dig "server" "routers" 1 $fleet)
+  "user_config" (dict "fleet" $fleet) -}}
 {{- toYaml (dict
   "name" "router"
   "route_prefix" nil
   "import_path" "deployments.chart:router"
-  "args" (dict "fleet" $part "metrics_dir" "/tmp/pointsman/metrics")
+  "args" (dict "fleet" $part "metrics_dir" "/tmp/pointsman/metrics" "settle_s" .settle)
   "deployments" (list $deployment)) -}}
 {{- end }}
