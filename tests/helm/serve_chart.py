@@ -1,4 +1,5 @@
 """Starts what a chart rendered on this machine: `python serve_chart.py PLAN`, until its standard input ends.
+Each line there is another configuration of Serve's in JSON, to be put in force.
 
 PLAN is JSON: `nodes`, each with what Ray is told of a pod (cpus, gpus, resources, labels), and `config`, Serve's. Once
 the applications in `expected` run and those in `failing` have failed, PLAN with the suffix .statuses holds JSON:
@@ -42,7 +43,8 @@ def main(file: Path) -> None:
         told = file.with_suffix(".told")
         told.write_text(json.dumps(settled(plan["expected"], plan["failing"])))
         told.rename(file.with_suffix(".statuses"))
-        sys.stdin.read()
+        for line in sys.stdin:
+            cluster.deploy(json.loads(line)["applications"])
     finally:
         ray.shutdown()
         for node in list(pods.worker_nodes):
