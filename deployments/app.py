@@ -15,7 +15,6 @@ from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
 from deployments.environments import needed, runtime_env
-from deployments.loopback import LOOPBACK
 from deployments.membership import POOL_DEPLOYMENT, app_name
 from deployments.placement import place
 from deployments.pool import PoolArgs, PoolReplica
@@ -28,6 +27,8 @@ ROUTER_CPUS = 0.1
 HEALTH_PERIOD_S = 2.0
 REPLICA_MAX_ITEMS = 4096
 """Items a lane of a replica holds at most, all routers together."""
+SETTLE_S = 3.0
+"""How long a new router waits for its pools. Where they are slower, clients are told so."""
 ACCEPT_S = 1.0
 """How long a leaving router goes on accepting, so that what still connects to it is answered."""
 STOP_MARGIN_S = 5.0
@@ -64,8 +65,18 @@ def applications(settings: Settings, paths: Paths, generations: dict[str, int] |
 
 
 def _pool(pool: PoolSettings, settings: Settings, paths: Paths, generation: int) -> dict[str, Any]:
+    options = pool_options(pool, settings)
+    if pool.backend == "onnx":
+        # Where no environment can run the provider, the main one is taken: its refusal says what is missing.
+        options["ray_actor_options"]["runtime_env"] = runtime_env(needed(pool.facts.provider) or "")
+    options |= replica_count(pool)
+    built = {"pool": pool_args(pool, settings, paths), "options": options, "generation": generation}
+    return _application(app_name(pool.facts.name), "build_pool", built, [])
+
+
+def pool_args(pool: PoolSettings, settings: Settings, paths: Paths) -> dict[str, Any]:
+    """What a pool's replicas are made from, as plain values."""
     facts = pool.facts
-    placement = place(facts.accelerator.name, facts.emulated)
     args = PoolArgs(
         name=facts.name,
         accelerator=facts.accelerator.name,
@@ -79,30 +90,41 @@ def _pool(pool: PoolSettings, settings: Settings, paths: Paths, generation: int)
         provider=pool.native_provider,
         store=paths.store,
         key_file=paths.key_file,
-        host=LOOPBACK,
+        beyond_loopback=settings.stream_beyond_loopback,
         max_items=REPLICA_MAX_ITEMS,
         max_bytes=settings.limits.queue_bytes_per_pool,
         drain_s=settings.server.drain_s,
     )
-    actor_options = placement.ray_actor_options()
-    if pool.backend == "onnx":
-        # Where no environment can run the provider, the main one is taken: its refusal says what is missing.
-        actor_options["runtime_env"] = runtime_env(needed(facts.provider) or "")
-    deployment: dict[str, Any] = {
-        "ray_actor_options": actor_options,
+    built: dict[str, Any] = msgspec.to_builtins(args)
+    return built
+
+
+def pool_options(pool: PoolSettings, settings: Settings) -> dict[str, Any]:
+    """Serve's options of a pool, less the number of replicas and the environment they run in."""
+    return {
+        "ray_actor_options": place(pool.facts.accelerator.name, pool.facts.emulated).ray_actor_options(),
         "health_check_period_s": HEALTH_PERIOD_S,
         "graceful_shutdown_timeout_s": settings.server.drain_s + STOP_MARGIN_S,
         "max_constructor_retry_count": 3,
     }
+
+
+def replica_count(pool: PoolSettings) -> dict[str, Any]:
+    """Serve's options for the number of replicas."""
     if pool.replicas_min == pool.replicas_max:
-        deployment["num_replicas"] = pool.replicas_min
-    else:
-        deployment["autoscaling_config"] = {"min_replicas": pool.replicas_min, "max_replicas": pool.replicas_max}
-    built = {"pool": msgspec.to_builtins(args), "options": deployment, "generation": generation}
-    return _application(app_name(facts.name), "build_pool", built, [])
+        return {"num_replicas": pool.replicas_min}
+    return {"autoscaling_config": {"min_replicas": pool.replicas_min, "max_replicas": pool.replicas_max}}
 
 
 def _router(settings: Settings, paths: Paths, generation: int) -> dict[str, Any]:
+    options = router_options(settings) | {"num_replicas": settings.server.routers, "max_surge_percent": 100}
+    built = {"router": router_args(settings, paths), "options": options, "generation": generation}
+    settings_wire = [{"name": ROUTER_DEPLOYMENT, "user_config": settings.to_wire()}]
+    return _application(ROUTER_APP, "build_router", built, settings_wire)
+
+
+def router_args(settings: Settings, paths: Paths) -> dict[str, Any]:
+    """What a router's replicas are made from, as plain values."""
     server = settings.server
     args = RouterArgs(
         server=server,
@@ -110,20 +132,22 @@ def _router(settings: Settings, paths: Paths, generation: int) -> dict[str, Any]
         metrics_dir=paths.metrics_dir,
         store=paths.store,
         key_file=paths.key_file,
+        settle_s=SETTLE_S,
         accept_s=min(ACCEPT_S, server.drain_s / 2),
         drain_s=server.drain_s,
         version=version("pointsman"),
     )
-    deployment: dict[str, Any] = {
-        "num_replicas": server.routers,
+    built: dict[str, Any] = msgspec.to_builtins(args)
+    return built
+
+
+def router_options(settings: Settings) -> dict[str, Any]:
+    """Serve's options of the router, less their number and how they are replaced."""
+    return {
         "ray_actor_options": {"num_cpus": ROUTER_CPUS},
         "health_check_period_s": HEALTH_PERIOD_S,
-        "graceful_shutdown_timeout_s": server.drain_s + STOP_MARGIN_S,
-        "max_surge_percent": 100,
+        "graceful_shutdown_timeout_s": settings.server.drain_s + STOP_MARGIN_S,
     }
-    built = {"router": msgspec.to_builtins(args), "options": deployment, "generation": generation}
-    settings_wire = [{"name": ROUTER_DEPLOYMENT, "user_config": settings.to_wire()}]
-    return _application(ROUTER_APP, "build_router", built, settings_wire)
 
 
 def _application(name: str, builder: str, args: dict[str, Any], deployments: list[dict[str, Any]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 
 from deployments.link_router import RouterEnd
 from deployments.pool_links import LinkTicket, PoolLinks, give, lost
@@ -80,10 +80,15 @@ class FleetLinks:
         for replica in members:
             self._want(links, replica)
 
-    async def settle(self, timeout_s: float) -> bool:
-        """Until every replica that membership has named for every pool has a stream; False once the time is up."""
+    async def settle(self, timeout_s: float, expected: Collection[str] = ()) -> bool:
+        """Until every replica that membership has named for every pool has a stream, and each of the expected pools has
+        one at least; False once the time is up.
+        """
         deadline_s = self._loop.time() + timeout_s
-        while not all(links.told and links.wanted.keys() <= links.streams.keys() for links in self._pools.values()):
+        while not all(
+            links.told and links.wanted.keys() <= links.streams.keys() and (links.streams or name not in expected)
+            for name, links in self._pools.items()
+        ):
             if self._loop.time() > deadline_s:
                 return False
             await asyncio.sleep(READY_POLL_S)

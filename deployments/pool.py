@@ -17,7 +17,7 @@ from deployments.backends.base import Backend, BackendError, LoadContext, Placem
 from deployments.backends.padded import PaddedBackend
 from deployments.lane import Lane
 from deployments.logs import to_serve_log
-from deployments.loopback import confine_replica
+from deployments.loopback import confine_replica, stream_host
 from deployments.replica_server import ReplicaIdentity, ReplicaServer
 from models import fixed_shapes, tensors
 from models.pipeline import TextPipeline
@@ -54,7 +54,8 @@ class PoolArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Execution provider by which they are chosen; an emulated pool's is that of its class."""
     store: str
     key_file: str
-    host: str
+    beyond_loopback: bool
+    """Whether routers of other nodes may connect, see stream.beyond_loopback."""
     max_items: int
     max_bytes: int
     drain_s: float
@@ -68,6 +69,7 @@ class PoolReplica:
         self._leaving = False
         to_serve_log()
         confine_replica()
+        host = stream_host(self._args.beyond_loopback)
         loop = asyncio.get_running_loop()
         loaded = [await loop.run_in_executor(None, self._load, name) for name in self._args.models]
         grants = []
@@ -94,7 +96,7 @@ class PoolReplica:
         self._lanes = lanes
         key = read_stream_key(Path(self._args.key_file))
         self._server = ReplicaServer(identity, core, lanes, key, loop)
-        self._address = await self._server.listen(self._args.host)
+        self._address = await self._server.listen(host)
         log.info("pool %s listens on %s:%d, provider %s", self._args.name, *self._address, identity.provider)
 
     def record_replica_metadata(self) -> dict[str, object]:

@@ -20,7 +20,7 @@ from deployments.loopback import confine_replica
 from deployments.members import Members
 from deployments.membership import watch
 from deployments.metrics_process import MetricsProcess
-from deployments.runtime import LoopTimers, Prepared, RouterState, router_state
+from deployments.runtime import LoopTimers, Prepared, RouterState, router_state, settings_of_value
 from models.repository import load_store
 from router.api.admin import AdminListener
 from router.api.grpc_listener import GrpcListener
@@ -37,8 +37,6 @@ log = logging.getLogger("pointsman.router")
 
 FLUSH_PERIOD_S = 0.25
 DATES_PERIOD_S = 0.1
-SETTLE_S = 3.0
-"""How long a new router waits for the pools before it listens: without, a restart would refuse its first requests."""
 MIGRATE = Path("/proc/sys/net/ipv4/tcp_migrate_req")
 
 
@@ -51,6 +49,8 @@ class RouterArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics_dir: str
     store: str
     key_file: str
+    settle_s: float
+    """How long a new router waits for the pools before it listens: without, it would refuse its first requests."""
     accept_s: float
     drain_s: float
     version: str
@@ -77,8 +77,8 @@ class RouterReplica:
     async def reconfigure(self, wire: dict[str, object]) -> None:
         """Take new settings: the first ones start the router, later ones replace rules, tenants and models' times."""
         if self._state is None:
-            settings = Settings.from_wire(wire)
             specs = await self._loop.run_in_executor(None, load_store, Path(self._args.store))
+            settings = settings_of_value(wire, specs)
             await self._start(settings, specs)
             log.info("router runs with config %s", settings.digest)
             return
@@ -92,7 +92,8 @@ class RouterReplica:
         log.info("router runs with config %s", prepared.settings.digest)
 
     def _prepare(self, state: RouterState, wire: dict[str, object]) -> Prepared:
-        return state.prepare(Settings.from_wire(wire), load_store(Path(self._args.store)))
+        specs = load_store(Path(self._args.store))
+        return state.prepare(settings_of_value(wire, specs), specs)
 
     async def _start(self, settings: Settings, specs: Any) -> None:
         clock = SystemClock()
@@ -103,8 +104,9 @@ class RouterReplica:
         self._state = state
         for pool in settings.pools:
             self._handles.append(watch(pool.facts.name, self._on_members(pool.facts.name)))
-        if not await self._links.settle(SETTLE_S):
-            log.info("not every pool is connected after %g s: listening all the same", SETTLE_S)
+        settle_s, expected = self._args.settle_s, [pool.facts.name for pool in settings.pools if pool.replicas_min]
+        if not await self._links.settle(settle_s, expected):
+            log.info("not every pool is connected after %g s: listening all the same", settle_s)
         http = self._args.server.http
         prefix = secrets.token_hex(6)
         plane = DataPlane(state.handler, RequestIds(prefix), http, self._args.body_bytes, self._args.version)

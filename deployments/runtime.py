@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
+from deployments.backends import registry
 from models.repository import latest
 from models.spec import ModelSpec
 from router.config.build import policy_table, routing_profile
+from router.config.load import load_value
 from router.config.settings import ModelPolicy, Settings
 from router.core.profile import RoutingProfile
 from router.policy.credentials import Credentials
@@ -82,6 +85,14 @@ class RouterState(msgspec.Struct):
         handler.cycle = handler.cycle.with_profile(new.profile)
         handler.generation = object()
         configure_metrics(self.metrics, new.settings, new.specs)
+
+
+def settings_of_value(value: dict[str, Any], specs: Specs) -> Settings:
+    """Settings from Serve's user_config: as `to_wire` wrote them or, from the Helm chart, {"fleet": a fleet file}.
+
+    Raises msgspec.ValidationError and ConfigError.
+    """
+    return load_value(value["fleet"], set(specs), registry.kinds()) if "fleet" in value else Settings.from_wire(value)
 
 
 def prepare(settings: Settings, specs: Specs, unix_s: float) -> Prepared:

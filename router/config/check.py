@@ -58,6 +58,7 @@ def settings_of(
         limits=limit_settings(fleet.limits),
         model_store=path_of(here, fleet.model_store),
         stream_key_file=path_of(here, fleet.stream.key_file),
+        stream_beyond_loopback=fleet.stream.beyond_loopback,
         tenants_file=path_of(here, fleet.tenants_file),
     ).stamped()
 

@@ -5,6 +5,7 @@ Either the whole configuration is sound and comes back as settings, or ConfigErr
 
 from __future__ import annotations
 
+import json
 import os
 import ssl
 from collections.abc import Collection, Mapping
@@ -42,15 +43,40 @@ def load(
     can be.
     """
     fleet = read(parse(_text(path), str(path)), Fleet)
+    return _checked(fleet, path.parent, known_models, kinds, tenants_file_may_be_absent, certificates=True)
+
+
+def load_value(
+    fleet: Mapping[str, object],
+    known_models: Collection[str] | None = None,
+    kinds: Kinds = MappingProxyType({}),
+    *,
+    certificates: bool = True,
+) -> Settings:
+    """The same for a fleet that comes as a value, with absolute paths. `certificates`: they are here to be tried."""
+    draft = read(parse(json.dumps(fleet), "fleet"), Fleet)
+    return _checked(draft, Path("/"), known_models, kinds, False, certificates=certificates)
+
+
+def _checked(
+    fleet: Draft[Fleet],
+    here: Path,
+    known_models: Collection[str] | None,
+    kinds: Kinds,
+    tenants_file_may_be_absent: bool,
+    *,
+    certificates: bool,
+) -> Settings:
     more: Draft[TenantsFile] | None = None
     if fleet.value.tenants_file is not None:
-        tenants_path = path.parent / fleet.value.tenants_file
+        tenants_path = here / fleet.value.tenants_file
         if os.path.exists(tenants_path):  # Path.exists raises on a name that is too long
             more = read(parse(_text(tenants_path), str(tenants_path)), TenantsFile)
         elif not tenants_file_may_be_absent:
             fleet.fault("tenants_file", f"there is no file {tenants_path}")
     settings = with_emulation(settings_of(fleet, more, _built_in()[0], known_models, kinds))
-    _check_tls(fleet, settings.server.http)
+    if certificates:
+        _check_tls(fleet, settings.server.http)
     problems = [*fleet.problems, *(more.problems if more is not None else ())]
     if problems:
         raise ConfigError(problems)

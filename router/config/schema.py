@@ -51,7 +51,9 @@ class Pool(Strict):
     models: Annotated[list[Name], Field(min_length=1)]
     variants: dict[Name, Name] = {}
     """By model, the one to serve where the choice is not to be left to class and provider."""
-    replicas: Annotated[Replicas, BeforeValidator(_replicas)] = Replicas(min=1, max=1)
+    replicas: Annotated[Replicas, BeforeValidator(_replicas, json_schema_input_type=int | Replicas)] = Replicas(
+        min=1, max=1
+    )
     backend: BackendKeys = OnnxBackend()
     cost: Positive = 1.0
     labels: Labels = {}
@@ -120,7 +122,9 @@ def _profile(value: object) -> object:
 class Routing(Strict):
     """How pools are chosen."""
 
-    profile: Annotated[Profile, BeforeValidator(_profile)] = Profile()
+    profile: Annotated[Profile, BeforeValidator(_profile, json_schema_input_type=Literal["default"] | Profile)] = (
+        Profile()
+    )
 
 
 class Fleet(Strict):
@@ -158,7 +162,7 @@ class Catalogue(Strict):
 
     sources: dict[Name, Source] = {}
     """By the id under which facts cite them."""
-    cited: dict[Name, Annotated[Cited, BeforeValidator(in_full)]] = {}
+    cited: dict[Name, Annotated[Cited, BeforeValidator(in_full, json_schema_input_type=str | Cited)]] = {}
     """Source by fact, for all classes of the file that do not say otherwise."""
     accelerators: dict[Name, Accelerator] = {}
 

@@ -98,7 +98,7 @@ class Accelerator(Strict):
     source: Text
     """Of every fact that `sources` does not name: an id of the catalogue's sources, or words."""
     as_of: Day
-    sources: dict[Name, Annotated[Cited, BeforeValidator(in_full)]] = {}
+    sources: dict[Name, Annotated[Cited, BeforeValidator(in_full, json_schema_input_type=str | Cited)]] = {}
     """By fact, such as peak_tops or peak_tops.fp8."""
     vendor: Text | None = None
     headquarters: Country | None = None

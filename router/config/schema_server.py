@@ -97,3 +97,5 @@ class Stream(Strict):
     """The streams between routers and pools."""
 
     key_file: Text | None = None
+    beyond_loopback: bool = False
+    """Also between nodes: proven at both ends, but not encrypted."""

@@ -137,6 +137,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Absolute folder, "" where the file names none."""
     stream_key_file: str
     """Absolute path, "" where the file names none."""
+    stream_beyond_loopback: bool
+    """Pool replicas listen on their node's address, for routers of other nodes, in place of loopback."""
     tenants_file: str
     """Absolute path, "" where the file names none."""
     digest: str = ""

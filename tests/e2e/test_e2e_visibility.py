@@ -1,6 +1,5 @@
 """What a fleet says of itself: ids, health, metadata, timing, the commands that ask it, and metrics in Prometheus."""
 
-import contextlib
 import json
 import re
 import shutil
@@ -10,9 +9,10 @@ import time
 import httpx
 import psutil
 import pytest
-from fleet import POINTSMAN, ROOT, eventually, free_ports
+from fleet import POINTSMAN, ROOT, eventually
 from jsonschema import Draft202012Validator
 from payloads import MINILM_INFER, MLP_INFER, mlp, text
+from scraped import prometheus, scrape, traffic
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("nothing_lost")]
 
@@ -207,15 +207,6 @@ def test_nothing_listens_beyond_loopback(fleet):
     assert {address.ip.removeprefix("::ffff:") for address in listening} <= {"127.0.0.1", "::1"}
 
 
-def traffic(fleet, client):
-    """One of everything that metrics tell apart."""
-    for tenant in ("demo", "ascend-only"):
-        for path, body in ((MLP_INFER, mlp()), (MINILM_INFER, text(["a"]))):
-            client.post(path, json=body, headers=fleet.headers(tenant))
-    client.post(MLP_INFER, json=mlp(), headers=fleet.headers("ascend-only", x_pointsman_timeout="1ms"))
-    client.post(MLP_INFER, content=b"{", headers=fleet.headers("demo"))
-
-
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
 def test_promtool_finds_nothing_wrong_with_the_metrics(fleet, client):
     """After traffic of every kind."""
@@ -226,48 +217,14 @@ def test_promtool_finds_nothing_wrong_with_the_metrics(fleet, client):
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 
 
-@contextlib.contextmanager
-def prometheus(fleet, folder):
-    """A real Prometheus that scrapes the fleet four times a second. Gives its URL."""
-    (port,) = free_ports(1)
-    target = fleet.metrics_url.removeprefix("http://").removesuffix("/metrics")
-    scrape = {"job_name": "pointsman", "scrape_interval": "250ms", "scrape_timeout": "250ms"}
-    scrape["static_configs"] = [{"targets": [target]}]
-    (folder / "prometheus.yml").write_text(json.dumps({"scrape_configs": [scrape]}))
-    arguments = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
-    arguments += [f"--web.listen-address=127.0.0.1:{port}"]
-    with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(["prometheus", *arguments], stdout=log, stderr=log)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
 @pytest.mark.skipif(not shutil.which("prometheus"), reason="prometheus is not installed")
 def test_every_query_of_the_metrics_page_finds_data_in_prometheus(fleet, client, tmp_path):
     """The page's own queries, on what a real Prometheus scraped; the one for alerts finds nothing to alert on."""
     page = (ROOT / "docs" / "metrics.md").read_text()
     queries = [line for block in re.findall(r"```promql\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
     assert len(queries) > 5
-    with prometheus(fleet, tmp_path) as url:
-
-        def ask(query: str) -> list:
-            with contextlib.suppress(httpx.TransportError):
-                reply = httpx.get(f"{url}/api/v1/query", params={"query": query}, timeout=10)
-                if reply.status_code != 503:  # not ready yet
-                    assert reply.status_code == 200, reply.text
-                    return reply.json()["data"]["result"]
-            return []
-
-        def scrapes() -> float:
-            return sum(float(each["value"][1]) for each in ask("count_over_time(up{job='pointsman'}[1h])"))
-
-        until_s = time.monotonic() + 30
-        while scrapes() < 8 and time.monotonic() < until_s:
-            traffic(fleet, client)
-        assert ask("up{job='pointsman'}")[0]["value"][1] == "1"
+    with prometheus(fleet, tmp_path) as ask:
+        scrape(ask, lambda: traffic(fleet, client))
         found = {query: ask(query) for query in queries}
     alerts = {query for query in queries if re.search(r" (>|==) \d", query)}
     assert {query for query, result in found.items() if not result} == alerts

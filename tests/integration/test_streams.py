@@ -205,6 +205,18 @@ async def test_a_router_is_settled_once_it_has_a_stream_to_each_member(
     assert near.ready("cpu") == 1
 
 
+async def test_a_router_that_expects_a_pool_is_not_settled_without_one_of_its_replicas(
+    replica: MakeReplica, router: MakeRouter
+) -> None:
+    """A pool that still starts has no members to wait for; what is expected of it is waited for all the same."""
+    near = router("cpu")
+    near.links.set_members("cpu", {})
+    assert await near.links.settle(10.0)
+    assert not await near.links.settle(0.05, ["cpu"])
+    near.links.set_members("cpu", (await replica()).members())
+    assert await near.links.settle(10.0, ["cpu"])
+
+
 class Silent:
     """A listener of a router's end that notes why the stream ended."""
 

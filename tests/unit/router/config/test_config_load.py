@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from router.config.build import policy_table, routing_profile
-from router.config.load import catalogue, load, read_stream_key, tenants_yaml
+from router.config.load import catalogue, load, load_value, read_stream_key, tenants_yaml
 from router.config.problems import ConfigError
 from router.config.settings import Settings
 from router.core.facts import Emulation
@@ -201,3 +201,21 @@ def test_a_stream_key_is_read_and_a_short_one_refused(tmp_path):
         read_stream_key(tmp_path / "short")
     with pytest.raises(ConfigError, match="cannot be read"):
         read_stream_key(tmp_path / "none")
+
+
+VALUE = {
+    "pools": [{"name": "a", "accelerator": "x86-cpu", "region": "r", "models": ["m"]}],
+    "server": {"http": {"tls": {"certificate": "/absent.crt", "key": "/absent.key"}}},
+    "stream": {"beyond_loopback": True},
+}
+
+
+def test_a_fleet_that_comes_as_a_value_is_checked_as_a_file_is():
+    """Faults with their paths; a certificate is tried unless it is said to be elsewhere."""
+    assert load_value(VALUE, certificates=False).stream_beyond_loopback
+    with pytest.raises(ConfigError, match=r"fleet:1: server\.http\.tls: /absent\.crt and /absent\.key cannot be used"):
+        load_value(VALUE)
+    with pytest.raises(ConfigError, match=r"pools\[0\]\.models\[0\]: unknown model"):
+        load_value(VALUE, {"other"}, certificates=False)
+    with pytest.raises(ConfigError, match="modles"):
+        load_value(VALUE | {"modles": {}}, certificates=False)
