@@ -20,6 +20,7 @@ from deployments.membership import POOL_DEPLOYMENT, app_name
 from deployments.placement import place
 from deployments.pool import PoolArgs, PoolReplica
 from deployments.router_server import RouterArgs, RouterReplica
+from router.config.build import UPSTREAM
 from router.config.settings import PoolSettings, Settings
 
 ROUTER_APP = "router"
@@ -65,7 +66,8 @@ def applications(settings: Settings, paths: Paths, generations: dict[str, int] |
 
 def _pool(pool: PoolSettings, settings: Settings, paths: Paths, generation: int) -> dict[str, Any]:
     facts = pool.facts
-    placement = place(facts.accelerator.name, facts.emulated)
+    # What another server runs on is not this cluster's to place: its replicas need no more than a CPU.
+    placement = place(facts.accelerator.name, facts.emulated or pool.backend == UPSTREAM)
     args = PoolArgs(
         name=facts.name,
         accelerator=facts.accelerator.name,
@@ -81,6 +83,7 @@ def _pool(pool: PoolSettings, settings: Settings, paths: Paths, generation: int)
         max_items=REPLICA_MAX_ITEMS,
         max_bytes=settings.limits.queue_bytes_per_pool,
         drain_s=settings.server.drain_s,
+        region=facts.region,
     )
     actor_options = placement.ray_actor_options()
     if pool.backend == "onnx":

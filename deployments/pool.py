@@ -9,20 +9,22 @@ import time
 from pathlib import Path
 
 import msgspec
-import numpy as np
 from ray import serve
 
 from deployments.backends import registry
-from deployments.backends.base import Backend, Placement
-from deployments.lane import Lane
+from deployments.backends.base import Backend
+from deployments.lane import Lane, Worker
 from deployments.logs import to_serve_log
 from deployments.loopback import confine_replica
 from deployments.replica_server import ReplicaIdentity, ReplicaServer
-from models import tensors
+from deployments.upstream.lane import Declared
+from deployments.upstream.pool import Upstream
+from deployments.warmup import filled, sizes
 from models.pipeline import TextPipeline
 from models.replica import ReplicaCore
 from models.repository import latest, load_store
-from models.spec import BatchRule, ModelSpec
+from models.spec import ModelSpec
+from router.config.build import UPSTREAM
 from router.config.load import read_stream_key
 from router.protocol.link import ModelGrant
 
@@ -52,6 +54,7 @@ class PoolArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_items: int
     max_bytes: int
     drain_s: float
+    region: str = ""
 
 
 class PoolReplica:
@@ -63,29 +66,32 @@ class PoolReplica:
         to_serve_log()
         confine_replica()
         loop = asyncio.get_running_loop()
-        loaded = [await loop.run_in_executor(None, self._load, name) for name in self._args.models]
-        grants = []
-        lanes: dict[str, Lane] = {}
-        placements: list[Placement] = []
-        for spec, backend, curve in loaded:
-            pipeline = TextPipeline(spec) if spec.text else None
-            lanes[spec.name] = Lane(spec, backend, pipeline)
-            placements.append(backend.placement)
-            items = spec.batch.max_rows * WINDOW_BATCHES
-            grants.append(ModelGrant(spec.name, spec.version, spec.batch.max_rows, items, self._args.max_bytes, curve))
-        core = ReplicaCore({spec.name: spec.batch for spec, _, _ in loaded}, self._args.max_items, self._args.max_bytes)
+        specs = [self._spec(name) for name in self._args.models]
+        self._upstream = self._far(specs) if self._args.backend == UPSTREAM else None
+        if self._upstream is not None:
+            self._lanes: dict[str, Worker] = dict(self._upstream.lanes)
+            grants: list[ModelGrant] = list(self._upstream.grants)
+        else:
+            self._lanes, grants = {}, []
+            for spec in specs:
+                self._lanes[spec.name], grant = await loop.run_in_executor(None, self._lane, spec)
+                grants.append(grant)
+        alone = self._upstream.options.connections if self._upstream is not None else 0
+        rules = {spec.name: spec.batch for spec in specs}
+        core = ReplicaCore(rules, self._args.max_items, self._args.max_bytes, alone=alone)
         identity = ReplicaIdentity(
             pool=self._args.name,
             replica=serve.get_replica_context().replica_id.unique_id,
             accelerator=self._args.accelerator,
-            provider=", ".join(sorted({placement.provider for placement in placements})),
+            provider=", ".join(sorted({lane.placement.provider for lane in self._lanes.values()})),
             emulated=self._args.emulated,
             grants=tuple(grants),
             facts=self._args.facts,
         )
-        self._lanes = lanes
         key = read_stream_key(Path(self._args.key_file))
-        self._server = ReplicaServer(identity, core, lanes, key, loop)
+        self._server = ReplicaServer(identity, core, self._lanes, key, loop)
+        if self._upstream is not None and not await self._upstream.start(self._server):
+            log.warning("pool %s: its upstream does not serve every model yet", self._args.name)
         self._address = await self._server.listen(self._args.host)
         log.info("pool %s listens on %s:%d, provider %s", self._args.name, *self._address, identity.provider)
 
@@ -98,10 +104,12 @@ class PoolReplica:
         """Serve asks: raises where the replica must be replaced. A draining one is let finish."""
         if not self._leaving:
             self._server.check()
+            if self._upstream is not None:
+                self._upstream.check()
 
     async def placements(self) -> dict[str, dict[str, object]]:
         """Where each model really runs, as ONNX Runtime reports it."""
-        return {name: msgspec.to_builtins(lane.backend.placement) for name, lane in self._lanes.items()}
+        return {name: msgspec.to_builtins(lane.placement) for name, lane in self._lanes.items()}
 
     async def __del__(self) -> None:
         """Serve is stopping this replica: finish what is held, move the rest elsewhere."""
@@ -109,21 +117,34 @@ class PoolReplica:
         server = getattr(self, "_server", None)
         if server is not None:
             await server.drain(self._args.drain_s)
+            if self._upstream is not None:
+                await self._upstream.close()
 
-    def _load(self, name: str) -> tuple[ModelSpec, Backend, list[tuple[int, float]]]:
+    def _spec(self, name: str) -> ModelSpec:
         versions = load_store(Path(self._args.store)).get(name)
         if not versions:
             raise RuntimeError(f"model {name!r} is not in {self._args.store}: run `make models`")
-        spec = versions[latest(versions)].bounded(self._args.max_rows.get(name))
+        return versions[latest(versions)].bounded(self._args.max_rows.get(name))
+
+    def _lane(self, spec: ModelSpec) -> tuple[Lane, ModelGrant]:
         backend = registry.create(self._args.backend, spec, dict(self._args.options))
-        return spec, backend, _warm_up(spec, backend)
+        curve = _warm_up(spec, backend)
+        items = spec.batch.max_rows * WINDOW_BATCHES
+        grant = ModelGrant(spec.name, spec.version, spec.batch.max_rows, items, self._args.max_bytes, curve)
+        return Lane(spec, backend, TextPipeline(spec) if spec.text else None), grant
+
+    def _far(self, specs: list[ModelSpec]) -> Upstream:
+        args = self._args
+        return Upstream(
+            specs, dict(args.options), Declared(args.accelerator, args.region, args.emulated), args.max_bytes
+        )
 
 
 def _warm_up(spec: ModelSpec, backend: Backend) -> list[tuple[int, float]]:
     """Run every power of two up to the largest batch; median seconds by rows are the router's first estimate."""
     curve = []
-    for rows in _sizes(spec.batch):
-        stacked = {tensor.name: _filled(tensor.shape, tensor.datatype, rows) for tensor in spec.inputs}
+    for rows in sizes(spec.batch):
+        stacked = filled(spec.inputs, rows)
         times = []
         for _ in range(WARMUP_RUNS):
             started_s = time.perf_counter()
@@ -131,19 +152,3 @@ def _warm_up(spec: ModelSpec, backend: Backend) -> list[tuple[int, float]]:
             times.append(time.perf_counter() - started_s)
         curve.append((rows, statistics.median(times)))
     return curve
-
-
-def _sizes(rule: BatchRule) -> list[int]:
-    sizes = []
-    rows = 1
-    while rows < rule.max_rows:
-        sizes.append(rows)
-        rows *= 2
-    return [*sizes, rule.max_rows]
-
-
-def _filled(shape: tuple[int | str, ...], datatype: str, rows: int) -> np.ndarray:
-    """An array of ones; ragged axes get a typical length."""
-    typical = 16
-    extents = [rows, *(typical if isinstance(axis, str) else axis for axis in shape[1:])]
-    return np.full(extents, b"1" if datatype == "BYTES" else 1, tensors.DTYPES[datatype])

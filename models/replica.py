@@ -66,8 +66,8 @@ class _Lane:
 
 
 class ReplicaCore:
-    """One lane per model, so that a slow model never blocks a fast one. At most one batch runs in each, or, with `alone`,
-    up to so many items, each by itself: what they go to makes its own batches.
+    """One lane per model, so that a slow model never blocks a fast one. At most one batch runs in each; or, with
+    `alone`, up to so many items, each by itself, where what they go to makes its own batches.
 
     An admitted item leaves exactly once: in the `done` of its batch, as expired (by `take` or `expire`), or by a
     `cancel` that returned True. For the same reason as the lanes, `max_items` and `max_bytes` bound what *each* lane

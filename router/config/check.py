@@ -8,8 +8,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from router.config.build import BACKENDS, DEFAULT_WEIGHTS, FILTERS, KINDRED, NEEDED_FILTERS, PICKERS, PROVIDERS, SCORERS
+from router.config.build import (
+    BACKENDS,
+    DEFAULT_WEIGHTS,
+    FILTERS,
+    KINDRED,
+    NEEDED_FILTERS,
+    PICKERS,
+    PROVIDERS,
+    SCORERS,
+    UPSTREAM,
+)
 from router.config.check_server import digests_of, limit_settings, path_of, server_settings
+from router.config.check_upstream import upstream_options
 from router.config.problems import unknown
 from router.config.read import Draft
 from router.config.schema import Accelerator, Backend, Fleet, Model, Policy, Pool, Profile, Tenant, TenantsFile
@@ -129,8 +140,9 @@ def _pools(draft: Draft[Fleet], classes: Classes, known_models: Collection[str] 
 
 def _pool(draft: Draft[Fleet], path: str, pool: Pool, entry: Accelerator) -> PoolSettings:
     backend = pool.backend
-    emulated = backend.type == "emulated"
-    provider = "cpu" if emulated else backend.provider or entry.provider
+    upstream = backend.type == UPSTREAM
+    emulated = backend.type == "emulated" or (upstream and bool(backend.emulated))
+    provider = UPSTREAM if upstream else "cpu" if emulated else backend.provider or entry.provider
     _check_backend(draft, f"{path}.backend", backend)
     if provider is None:
         draft.fault(f"{path}.backend", f'accelerator class "{pool.accelerator}" has no default provider: name one')
@@ -144,7 +156,10 @@ def _pool(draft: Draft[Fleet], path: str, pool: Pool, entry: Accelerator) -> Poo
             f"{' or '.join(KINDRED[entry.provider or provider])} does; for hardware that is not there: type: emulated",
         )
     given: dict[str, Option] = backend.model_dump(exclude={"type"}, exclude_none=True)
-    given |= {"accelerator": pool.accelerator} if emulated else {"provider": provider or ""}
+    if upstream:
+        given = upstream_options(draft, f"{path}.backend", pool, Path(draft.document.file).absolute().parent)
+    else:
+        given |= {"accelerator": pool.accelerator} if emulated else {"provider": provider or ""}
     facts = PoolFacts(
         name=pool.name,
         accelerator=facts_of(pool.accelerator, entry),

@@ -22,6 +22,7 @@ from router.config.schema_types import (
     Strict,
     Text,
 )
+from router.config.schema_upstream import UpstreamKeys
 from router.policy.rules import EFFECTS
 
 
@@ -79,7 +80,7 @@ def _replicas(value: object) -> object:
     return {"min": value, "max": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-class Backend(Strict):
+class Backend(UpstreamKeys):
     """What runs a pool's models. Which options belong to which type: build.py."""
 
     type: str = "onnx"

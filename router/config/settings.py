@@ -9,7 +9,7 @@ import msgspec
 
 from router.core.facts import PoolFacts, RuleText, TenantFacts
 
-Option = str | int | float
+Option = str | int | float | dict[str, str]
 
 
 class Hardware(msgspec.Struct, frozen=True):

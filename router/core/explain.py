@@ -91,9 +91,11 @@ def _words(
         case Reason.VERSION:
             return f"serves version {serving.version!r}, not {request.version!r}"
         case Reason.NOT_READY:
-            return "no replica is ready to serve the model"
+            return serving.why or "no replica is ready to serve the model"
         case Reason.DRAINING:
             return "every replica is leaving"
+        case Reason.SATURATED if serving.full:
+            return serving.why
         case Reason.SATURATED:
             return f"{pool.inflight} requests in flight of at most {pool.capacity}"
         case Reason.TOO_MANY_ROWS:

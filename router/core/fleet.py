@@ -15,6 +15,10 @@ class ServingView(msgspec.Struct, gc=False):
     version: str
     max_rows: int
     curve: tuple[tuple[int, float], ...]
+    why: str = ""
+    """Why no replica takes it now, where they said."""
+    full: bool = False
+    """What they said is that waiting helps."""
 
 
 class PoolView(msgspec.Struct, gc=False):
@@ -34,6 +38,7 @@ class PoolView(msgspec.Struct, gc=False):
     models: dict[str, ServingView]
     waiting_rows: dict[str, int]
     """Rows queued or running by model, the larger of this router's own count and the replicas' last report."""
+    region: str = ""
 
 
 class FleetSnapshot(msgspec.Struct, gc=False):

@@ -36,7 +36,7 @@ Closed = tuple[str, str]
 
 
 class Availability:
-    """One model of one upstream. Each `sent` is ended by one of answered, failed, refused and left."""
+    """One model of one upstream. Each `sent` is ended by one of answered, heard, failed, refused and left."""
 
     def __init__(self, hung_after_s: float) -> None:
         self._hung_after_s = hung_after_s
@@ -85,6 +85,11 @@ class Availability:
         self._good += 1.0
         self._news(now_s)
         self._learn(took_s)
+
+    def heard(self, now_s: float) -> None:
+        """It ended with a word of the upstream's that says nothing of how it is."""
+        self._ended(now_s)
+        self._silent_s = 0.0
 
     def failed(self, why: str, now_s: float) -> None:
         """It failed for a reason of the upstream's."""
