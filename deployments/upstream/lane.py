@@ -20,10 +20,11 @@ from deployments.upstream.client import Options, Reply, Unreachable, UpstreamCli
 from deployments.upstream.outcome import Outcome, Verdict, failed, of_status, out_of_time, unreachable
 from models import tensors
 from models.spec import ModelSpec
+from router.core.predict import Curve, service_s
 from router.protocol.link import Item, Tensor
 from router.protocol.oip_binary import JSON_LENGTH
 from router.protocol.oip_client import BadAnswer, Unsendable, decode_answer, encode_request, fitted, model_path
-from router.state.availability import Availability
+from router.state.availability import Availability, Drift
 
 if TYPE_CHECKING:
     from models.pipeline import TextPipeline
@@ -70,6 +71,11 @@ class UpstreamLane:
         self._options = options
         self._declared = declared
         self._pipeline = pipeline
+        self.curve: Curve = ()
+        """As last granted; empty until the model is measured."""
+        self.drifted: Callable[[float], None] = lambda ratio: None
+        """Told once answers take so many times what the curve says."""
+        self._drift = Drift()
         self._under_way: dict[asyncio.Task[Outcome], int] = {}
         self._given_up: set[asyncio.Task[Outcome]] = set()
 
@@ -116,6 +122,8 @@ class UpstreamLane:
         self._tell(outcome)
         if outcome.result.reason:
             log.info("model %s: request %s: %s", self.spec.name, item.request_id, outcome.result.detail)
+        elif (ratio := self._drift.observe(outcome.took_s, service_s(self.curve, rows))) is not None:
+            self.drifted(ratio)
         on_done(BatchResult([outcome.result], 0.0, outcome.took_s, rows))
 
     def _tell(self, outcome: Outcome) -> None:
@@ -214,7 +222,7 @@ class UpstreamLane:
             return failed(str(error))
 
     def _other_hardware(self, reply: Reply) -> str:
-        """What a Pointsman says it ran on, where that is not what the pool is declared as, which is what policy judged."""
+        """What a Pointsman says it ran on, where that is not what the pool is declared as, which policy judged."""
         declared = self._declared
         accelerator = reply.headers.get("x-pointsman-accelerator")
         emulated = reply.headers.get("x-pointsman-emulated", "false") == "true"

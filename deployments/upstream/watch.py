@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 
@@ -21,6 +22,7 @@ from deployments.warmup import filled, sizes
 from models.spec import TensorSpec
 from router.protocol.link import ModelGrant
 from router.protocol.upstream_facts import Misfit, accepted_there, pending_requests
+from router.state.availability import DRIFT
 
 log = logging.getLogger("pointsman.upstream")
 
@@ -29,8 +31,6 @@ MEASURE_TIMEOUT_S = 20.0
 """For one inference before the model is measured: a server may load it at the first."""
 PROBE_USUAL = 4.0
 """A probe may take so many times as long as an answer usually does, and `hung_after` at least."""
-DRIFT = 3.0
-"""A probe so many times slower or faster than the curve says replaces it."""
 SAYS_NOTHING = (404, 405, 501)
 """Of a path for readiness that a server does not have."""
 
@@ -60,6 +60,8 @@ class Watch:
     ) -> None:
         self._client = client
         self._seen = {model: _Seen(lane, grants[model]) for model, lane in lanes.items()}
+        for seen in self._seen.values():
+            seen.lane.drifted = partial(self._stretch, seen)
         self._names = {options.names.get(model, model): model for model in lanes}
         self._server = server
         self._options = options
@@ -190,8 +192,7 @@ class Watch:
         if outcome.verdict is Verdict.ANSWERED:
             first_s = seen.grant.curve[0][1]
             if not first_s / DRIFT <= outcome.took_s <= first_s * DRIFT:
-                ratio = outcome.took_s / first_s
-                self._grant(seen, [(rows, seconds * ratio) for rows, seconds in seen.grant.curve])
+                self._stretch(seen, outcome.took_s / first_s)
         return outcome
 
     async def _measure(self, seen: _Seen) -> Outcome:
@@ -235,8 +236,12 @@ class Watch:
         sent = as_tensors(filled(lane.accepted[-1], rows))
         return await lane.ask(f"probe-{lane.spec.name}", sent, rows, (), timeout_s)
 
+    def _stretch(self, seen: _Seen, ratio: float) -> None:
+        self._grant(seen, [(rows, seconds * ratio) for rows, seconds in seen.grant.curve])
+
     def _grant(self, seen: _Seen, curve: list[tuple[int, float]]) -> None:
         seen.grant = msgspec.structs.replace(seen.grant, max_rows=curve[-1][0], curve=curve)
+        seen.lane.curve = tuple(curve)
         self._server.regrant(seen.grant)
 
 

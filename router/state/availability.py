@@ -8,6 +8,7 @@ as the server asks, and nothing has to be proven then.
 
 from __future__ import annotations
 
+from collections import deque
 from math import exp, inf
 
 IN_A_ROW = 3
@@ -31,8 +32,30 @@ STEP_MAX_S = 0.25
 SLOWER = 4.0
 """Silence of so many usual answers is no hang, however short `hung_after_s`."""
 
+DRIFT = 3.0
+DRIFT_OF = 5
+"""So many answers in a row, each DRIFT times slower or faster than expected, are no accident."""
+
 Closed = tuple[str, str]
 """The reason a request would be refused with, and words."""
+
+
+class Drift:
+    """Whether a curve still says how long answers take."""
+
+    def __init__(self) -> None:
+        self._ratios: deque[float] = deque(maxlen=DRIFT_OF)
+
+    def observe(self, took_s: float, expected_s: float) -> float | None:
+        """One answer; the factor by which the curve is to be corrected, once it is, and then counting starts again."""
+        if expected_s <= 0.0:
+            return None
+        self._ratios.append(took_s / expected_s)
+        ratios = sorted(self._ratios)
+        if len(ratios) < DRIFT_OF or not (ratios[0] > DRIFT or ratios[-1] * DRIFT < 1.0):
+            return None
+        self._ratios.clear()
+        return ratios[DRIFT_OF // 2]
 
 
 class Availability:

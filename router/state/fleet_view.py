@@ -6,7 +6,7 @@ is always counted. A pool without a ready replica has no capacity.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import inf
 
 import msgspec
@@ -105,13 +105,13 @@ class FleetView:
         at.replicas.pop(replica, None)
         listed = {g.model: g for g in grants if g.model in at.facts.models}
         at.replicas[replica] = _Replica(listed, provider)
-        self._rebuild(at, measured=True)
+        self._rebuild(at, measured=at.facts.models)
 
     def replica_down(self, pool: str, replica: str) -> None:
         """A replica is gone, with everything it had."""
         at = self._pools[pool]
         if at.replicas.pop(replica, None) is not None:
-            self._rebuild(at, measured=False)
+            self._rebuild(at)
 
     def replica_draining(self, pool: str, replica: str) -> None:
         """A replica finishes what it holds and takes nothing new."""
@@ -119,7 +119,7 @@ class FleetView:
         found = at.replicas.get(replica)
         if found is not None and not found.draining:
             found.draining = True
-            self._rebuild(at, measured=False)
+            self._rebuild(at)
 
     def load(self, pool: str, replica: str, load: Load, now_s: float) -> None:
         """A load report, taken at `now_s`."""
@@ -134,7 +134,7 @@ class FleetView:
         if load.grants or load.closed != found.closed:
             found.closed = load.closed
             found.grants |= {g.model: g for g in load.grants if g.model in found.grants}
-            self._rebuild(at, measured=bool(load.grants))
+            self._rebuild(at, measured={grant.model for grant in load.grants})
         self._recount(at, now_s)
 
     def observe(self, pool: str, model: str, batch_rows: int, run_s: float, weight: float, now_s: float) -> None:
@@ -215,8 +215,8 @@ class FleetView:
         at.reported = reported
         at.until_s = until_s
 
-    def _rebuild(self, at: _Pool, *, measured: bool) -> None:
-        """Membership changed. `measured`: a new replica brought curves, so estimates start again from them."""
+    def _rebuild(self, at: _Pool, *, measured: Collection[str] = ()) -> None:
+        """What replicas there are or take has changed. Estimates of `measured` models start again, from new curves."""
         ready = [r for r in at.replicas.values() if not r.draining]
         at.ready = len(ready)
         at.draining = bool(at.replicas) and not ready
@@ -232,11 +232,11 @@ class FleetView:
                 full = next((words for reason, words in said if reason == QUEUE_FULL), "")
                 why = full or next((words for _, words in said), "")
                 models[name] = ServingView(models[name].version, models[name].max_rows, (), why, bool(full))
-                if not said or measured:
+                if not said or name in measured:
                     at.estimators.pop(name, None)
                 continue
             max_rows = min(g.max_rows for g in grants)
-            if measured or name not in at.estimators:
+            if name in measured or name not in at.estimators:
                 at.estimators[name] = Estimator(_mean_curve(grants), max_rows)
             models[name] = ServingView(grants[-1].version, max_rows, at.estimators[name].curve)
         at.models = models
