@@ -84,6 +84,9 @@ def _words(
     match why.reason:
         case Reason.POLICY:
             return request.eligible.verdicts.get(pool.name, NO_VERDICT).reason
+        case Reason.NARROWED:
+            kept = request.only.words() if request.only else ""
+            return f"the request keeps itself to {kept}; this is {pool.accelerator} in {pool.region}"
         case Reason.TRIED:
             return "an attempt of this request has already failed here"
         case Reason.MODEL:
