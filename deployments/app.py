@@ -20,7 +20,6 @@ from deployments.membership import POOL_DEPLOYMENT, app_name
 from deployments.placement import place
 from deployments.pool import PoolArgs, PoolReplica
 from deployments.router_server import RouterArgs, RouterReplica
-from router.config.build import UPSTREAM
 from router.config.settings import PoolSettings, Settings
 
 ROUTER_APP = "router"
@@ -66,8 +65,7 @@ def applications(settings: Settings, paths: Paths, generations: dict[str, int] |
 
 def _pool(pool: PoolSettings, settings: Settings, paths: Paths, generation: int) -> dict[str, Any]:
     facts = pool.facts
-    # What another server runs on is not this cluster's to place: its replicas need no more than a CPU.
-    placement = place(facts.accelerator.name, facts.emulated or pool.backend == UPSTREAM)
+    placement = place(facts.accelerator.name, pool.deviceless)
     args = PoolArgs(
         name=facts.name,
         accelerator=facts.accelerator.name,

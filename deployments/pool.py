@@ -24,8 +24,8 @@ from models.pipeline import TextPipeline
 from models.replica import ReplicaCore
 from models.repository import latest, load_store
 from models.spec import ModelSpec
-from router.config.build import UPSTREAM
 from router.config.load import read_stream_key
+from router.config.settings import UPSTREAM
 from router.protocol.link import ModelGrant
 
 log = logging.getLogger("pointsman.pool")

@@ -48,7 +48,7 @@ def checked(config: Path, state: Path) -> Settings:
     problems = []
     for index, pool in enumerate(settings.pools):
         try:
-            place(pool.facts.accelerator.name, pool.facts.emulated)
+            place(pool.facts.accelerator.name, pool.deviceless)
         except PlacementError as error:
             problems.append(Problem(str(config), 1, f"pools[{index}].accelerator", str(error)))
     if problems:

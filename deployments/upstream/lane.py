@@ -75,6 +75,8 @@ class UpstreamLane:
         """As last granted; empty until the model is measured."""
         self.drifted: Callable[[float], None] = lambda ratio: None
         """Told once answers take so many times what the curve says."""
+        self.on_ended: Callable[[], None] = lambda: None
+        """Told after each request: it may have opened or closed the model."""
         self._drift = Drift()
         self._under_way: dict[asyncio.Task[Outcome], int] = {}
         self._given_up: set[asyncio.Task[Outcome]] = set()
@@ -120,6 +122,7 @@ class UpstreamLane:
         else:
             outcome = task.result()
         self._tell(outcome)
+        self.on_ended()
         if outcome.result.reason:
             log.info("model %s: request %s: %s", self.spec.name, item.request_id, outcome.result.detail)
         elif (ratio := self._drift.observe(outcome.took_s, service_s(self.curve, rows))) is not None:

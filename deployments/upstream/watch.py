@@ -62,6 +62,7 @@ class Watch:
         self._seen = {model: _Seen(lane, grants[model]) for model, lane in lanes.items()}
         for seen in self._seen.values():
             seen.lane.drifted = partial(self._stretch, seen)
+            seen.lane.on_ended = self._look
         self._names = {options.names.get(model, model): model for model in lanes}
         self._server = server
         self._options = options

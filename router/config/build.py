@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from router.config.schema_upstream import UpstreamKeys
-from router.config.settings import RoutingSettings, Settings
+from router.config.settings import UPSTREAM, RoutingSettings, Settings
 from router.core.filters.capacity import capacity
 from router.core.filters.deadline import deadline
 from router.core.filters.model import model
@@ -24,7 +24,6 @@ NEEDED_FILTERS = ("model", "readiness", "capacity")
 """Without these a decision could name a pool that cannot take the request."""
 SCORERS: dict[str, Scorer] = {scorer.name: scorer for scorer in (Latency(), Headroom(), Cost())}
 PICKERS: dict[str, Picker] = {"max_score": max_score, "power_of_two": power_of_two}
-UPSTREAM = "oip_upstream"
 BACKENDS: dict[str, frozenset[str]] = {
     "onnx": frozenset({"provider", "threads"}),
     "emulated": frozenset({"time_scale", "seed", "profile"}),

@@ -17,7 +17,6 @@ from router.config.build import (
     PICKERS,
     PROVIDERS,
     SCORERS,
-    UPSTREAM,
 )
 from router.config.check_server import digests_of, limit_settings, path_of, server_settings
 from router.config.check_upstream import upstream_options
@@ -25,6 +24,7 @@ from router.config.problems import unknown
 from router.config.read import Draft
 from router.config.schema import Accelerator, Backend, Fleet, Model, Policy, Pool, Profile, Tenant, TenantsFile
 from router.config.settings import (
+    UPSTREAM,
     Hardware,
     ModelPolicy,
     Option,

@@ -9,7 +9,9 @@ import msgspec
 
 from router.core.facts import PoolFacts, RuleText, TenantFacts
 
-Option = str | int | float | dict[str, str]
+UPSTREAM = "oip_upstream"
+"""Backend kind of a pool that is another server."""
+Option = bool | str | int | float | dict[str, str]
 
 
 class Hardware(msgspec.Struct, frozen=True):
@@ -35,6 +37,11 @@ class PoolSettings(msgspec.Struct, frozen=True):
     """Backend kind: onnx, emulated, ..."""
     options: dict[str, Option]
     hardware: Hardware = Hardware()
+
+    @property
+    def deviceless(self) -> bool:
+        """Its replicas need no device of this cluster: it is emulated, or another server does the work."""
+        return self.facts.emulated or self.backend == UPSTREAM
 
 
 class ModelPolicy(msgspec.Struct, frozen=True):

@@ -180,7 +180,7 @@ class Exchange:
             self._succeed(answer, attempt, ticket.waited_s + answer.queue_us * 1e-6, body, now_s)
             return
         attempt.replica = ticket.replica
-        error = self._last_error = _error_of(answer, h.reveal_pools)
+        error = self._last_error = _error_of(answer, h.reveal_pools, attempt.predicted_s)
         self._failed += ((attempt.lease.pool, error.reason),)
         # Inference has no side effects, so what failed for any reason of the replica's may run again elsewhere.
         again = h.cycle.on_failure(attempt, not isinstance(error, RequestError), now_s)
@@ -284,8 +284,8 @@ def _check_outputs(spec: ModelSpec, asked: ParsedInfer) -> None:
             raise RequestError("malformed", detail)
 
 
-def _error_of(answer: Answer, reveal_pools: bool) -> RouterError:
-    """The error that ends the request if it may not be tried again."""
+def _error_of(answer: Answer, reveal_pools: bool, predicted_s: float) -> RouterError:
+    """The error that ends the request if it may not be tried again; what waiting helps says how long was predicted."""
     reason = client_reason(answer.reason, answer.dispatched)
     if reason in _CLIENT_FAULTS:
         return RequestError(reason, answer.detail)
@@ -294,5 +294,5 @@ def _error_of(answer: Answer, reveal_pools: bool) -> RouterError:
     if reason == "backend_lost":
         return CapacityError("no_ready_pool", f"{detail}; no other pool that may serve this is ready")
     if not answer.dispatched:
-        return CapacityError(reason, detail)
+        return CapacityError(reason, detail, retry_after_s=predicted_s if reason == "saturated" else None)
     return UpstreamError(reason, detail)

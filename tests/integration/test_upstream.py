@@ -6,10 +6,13 @@ import asyncio
 import time
 
 import numpy as np
+import orjson
 import pytest
 from faulty_upstream import PLUS, FaultyUpstream
-from stream_rig import rows, until
+from stream_rig import expected, rows, until
 from upstream_rig import Load, Rig, output, pool_of
+
+from router.telemetry import table
 
 
 @pytest.fixture
@@ -108,3 +111,116 @@ async def test_traffic_leaves_a_faulty_upstream_within_2_s_and_comes_back(server
     assert set(left) == {"cpu"}
     assert left["cpu"] > 100
     assert back["far"] > 0.8 * sum(back.values())
+
+
+async def test_no_second_pool_means_that_the_client_is_told_what_waiting_helps(server, start):
+    """Full is 429 with a time, gone is 503; explain has the words and no host."""
+    rig = await start(with_cpu=False)
+    server.mode = "429"
+    told = [await rig.ask() for _ in range(6)]
+    assert {reply.status for reply in told} == {429}
+    assert all(dict(reply.headers())["retry-after"] for reply in told)
+    assert rig.explained()["words"] == "upstream: it answers 429"
+    server.mode = "ok"
+    await until(rig.takes)
+    await server.kill()
+    await until(lambda: not rig.takes())
+    assert (await rig.ask()).status == 503
+    assert rig.explained()["words"] == "upstream: connection refused"
+
+
+async def test_a_cancelled_request_is_aborted_there(server, start):
+    """And one whose time is up."""
+    rig = await start()
+    server.mode = "hung"
+    reply = await rig.ask(timeout="150ms")
+    assert reply.status == 504
+    await until(lambda: server.aborted == 1)
+    x = orjson.dumps({"inputs": [{"name": "x", "shape": [1, 256], "datatype": "FP32", "data": [0.0] * 256}]})
+    exchange = rig.state.handler.start(rig.head(), x, lambda reply: None)
+    await until(lambda: len(server.seen) == 2)
+    exchange.cancel()
+    await until(lambda: server.aborted == 2)
+
+
+async def test_the_pool_opens_once_its_server_is_there(tmp_path):
+    """It was not when the pool was started; the other pool serves meanwhile."""
+    server = await FaultyUpstream().listen()
+    await server.kill()
+    rig = await Rig(server.url, tmp_path).start()
+    try:
+        assert not rig.proven
+        assert pool_of(await rig.ask()) == "cpu"
+        await server.listen()
+        await until(rig.takes)
+        assert pool_of(await rig.ask()) == "far"
+    finally:
+        await rig.stop()
+        await server.kill()
+
+
+async def test_a_model_that_is_another_one_there_stays_closed(tmp_path):
+    """In words."""
+    server = await FaultyUpstream().listen()
+    server.datatype = "FP64"
+    rig = await Rig(server.url, tmp_path).start()
+    try:
+        assert rig.explained()["words"] == "upstream: output y is FP64 there and FP32 here"
+        assert pool_of(await rig.ask()) == "cpu"
+        assert not server.seen
+    finally:
+        await rig.stop()
+        await server.kill()
+
+
+async def test_batches_that_the_server_does_not_take_are_found_out_at_the_start(tmp_path):
+    """It takes eight rows, the model here 32."""
+    server = await FaultyUpstream().listen()
+    server.max_rows = 8
+    rig = await Rig(server.url, tmp_path).start()
+    try:
+        assert pool_of(await rig.ask(rows(1, 8))) == "far"
+        assert pool_of(await rig.ask(rows(1, 9))) == "cpu"
+    finally:
+        await rig.stop()
+        await server.kill()
+
+
+@pytest.mark.parametrize("said", [{"x-pointsman-accelerator": "nvidia-a100-80g"}, {"x-pointsman-emulated": "true"}])
+async def test_an_answer_from_other_hardware_than_declared_is_never_passed_on(server, start, said):
+    """Policy judged what is declared. It is tried elsewhere, counted, and closes the pool if it goes on."""
+    rig = await start()
+    server.headers = said
+    replies = [await rig.ask(rows(number)) for number in range(5)]
+    assert {pool_of(reply) for reply in replies} == {"cpu"}
+    np.testing.assert_allclose(output(replies[0]), expected(rows(0)), rtol=1e-5)
+    assert rig.explained()["status"] == "rejected"
+    counted = rig.metrics._totals.by_key[table.FAILED_ATTEMPTS.key]
+    assert dict(counted)["far", "wrong_accelerator"][0] >= 3
+
+
+async def test_hops_are_counted_up(server, start):
+    """By this router, on what the request had."""
+    rig = await start()
+    assert pool_of(await rig.ask(hops="2")) == "far"
+    assert server.seen[-1][0]["x-pointsman-hops"] == "3"
+    assert (await rig.ask(hops="5")).status == 508
+
+
+async def test_a_credential_is_read_again_when_its_file_changes(server, start, tmp_path):
+    """And never shown."""
+    token = tmp_path / "token"
+    token.write_text("first\n")
+    rig = await start(", authorization_file: token")
+    await rig.ask()
+    assert server.seen[-1][0]["authorization"] == "Bearer first"
+    token.write_text("the-second")
+
+    async def sent() -> str:
+        await rig.ask()
+        return server.seen[-1][0]["authorization"]
+
+    async with asyncio.timeout(5):
+        while await sent() != "Bearer the-second":
+            await asyncio.sleep(0.05)
+    assert "second" not in str(rig.explained()) + str(rig.settings.to_wire())
