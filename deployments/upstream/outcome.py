@@ -71,6 +71,9 @@ def of_status(reply: Reply) -> Outcome:
     if word == "deadline_unmeetable":
         # It would do with more time; another pool may do with what there is.
         return Outcome(Result("queue_full", f"the upstream is too slow for it: {said}", [], False), Verdict.HEARD)
+    if status in (408, 504):
+        # How short a budget was is the client's doing; that nothing is answered at all shows as silence.
+        return out_of_time()
     if status in (429, 503):
         after_s = _retry_after_s(reply.headers)
         return Outcome(Result("queue_full", f"the upstream is full: {said}", [], False), Verdict.REFUSED, said, after_s)

@@ -20,7 +20,8 @@ class FaultyUpstream:
         self.retry_after = "1"
         self.datatype = "FP32"
         self.max_rows = 1024
-        self.takes_binary = True
+        self.pending = 0
+        """Requests of others that wait, as its metrics say."""
         self.headers: dict[str, str] = {}
         """Said with every answer."""
         self.seen: list[tuple[dict[str, str], dict]] = []
@@ -72,6 +73,8 @@ class FaultyUpstream:
     async def _answer(self, path: str, headers: dict, body: bytes, reader: asyncio.StreamReader) -> tuple:
         if path.endswith("/infer"):
             return await self._infer(headers, body, reader)
+        if path == "/metrics":
+            return 200, {}, f'nv_inference_pending_request_count{{model="mlp",version="1"}} {self.pending}\n'.encode()
         if path.endswith("/ready"):
             return (503 if self.mode == "unready" else 200), {}, b""
         if self.mode == "hung":
@@ -96,7 +99,7 @@ class FaultyUpstream:
         if self.mode == "429":
             return 429, {"retry-after": self.retry_after} if self.retry_after else {}, b'{"error": "busy"}'
         (given,) = document["inputs"]
-        if given["shape"][0] > self.max_rows or (length is not None and not self.takes_binary):
+        if given["shape"][0] > self.max_rows:
             return 400, {}, b'{"error": "not taken"}'
         data = body[int(length) :] if length is not None else np.array(given["data"], "<f4").tobytes()
         y = np.frombuffer(data, "<f4") + np.float32(PLUS)

@@ -105,8 +105,7 @@ async def test_traffic_leaves_a_faulty_upstream_within_2_s_and_comes_back(server
     }  # fmt: skip
     print(figures)
     record_property("figures", str(figures))
-    assert set(before) == {"far"}
-    assert before["far"] > 50
+    assert before["far"] > 0.8 * sum(before.values())
     assert set(during) <= {"far", "cpu"}, "some request was not answered in time"
     assert set(left) == {"cpu"}
     assert left["cpu"] > 100
@@ -224,3 +223,18 @@ async def test_a_credential_is_read_again_when_its_file_changes(server, start, t
         while await sent() != "Bearer the-second":
             await asyncio.sleep(0.05)
     assert "second" not in str(rig.explained()) + str(rig.settings.to_wire())
+
+
+async def test_what_waits_there_from_others_is_in_the_load_report(server, start):
+    """By Triton's own metric."""
+    rig = await start(f', metrics_url: "{server.url}/metrics"')
+
+    def waiting() -> int:
+        views = {view.name: view for view in rig.state.fleet.snapshot(rig.clock.now_s()).pools}
+        return views["far"].waiting_rows.get("mlp", 0)
+
+    assert waiting() == 0
+    server.pending = 500
+    await until(lambda: waiting() == 500)
+    server.pending = 0
+    await until(lambda: waiting() == 0)
