@@ -188,7 +188,7 @@ class FleetView:
                     at.capacity,
                     at.models,
                     waiting,
-                    facts.region,
+                    region=facts.region,
                 )
             )
         return FleetSnapshot(now_s, tuple(views))
@@ -231,7 +231,7 @@ class FleetView:
                 said = [r.closed[name] for r in ready if name in r.closed]
                 full = next((words for reason, words in said if reason == QUEUE_FULL), "")
                 why = full or next((words for _, words in said), "")
-                models[name] = ServingView(models[name].version, models[name].max_rows, (), why, bool(full))
+                models[name] = ServingView(models[name].version, models[name].max_rows, (), why=why, full=bool(full))
                 if not said or name in measured:
                     at.estimators.pop(name, None)
                 continue
