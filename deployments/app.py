@@ -94,6 +94,7 @@ def pool_args(pool: PoolSettings, settings: Settings, paths: Paths) -> dict[str,
         max_items=REPLICA_MAX_ITEMS,
         max_bytes=settings.limits.queue_bytes_per_pool,
         drain_s=settings.server.drain_s,
+        region=facts.region,
     )
     built: dict[str, Any] = msgspec.to_builtins(args)
     return built
@@ -102,7 +103,7 @@ def pool_args(pool: PoolSettings, settings: Settings, paths: Paths) -> dict[str,
 def pool_options(pool: PoolSettings, settings: Settings) -> dict[str, Any]:
     """Serve's options of a pool, less the number of replicas and the environment they run in."""
     return {
-        "ray_actor_options": place(pool.facts.accelerator.name, pool.facts.emulated).ray_actor_options(),
+        "ray_actor_options": place(pool.facts.accelerator.name, pool.deviceless).ray_actor_options(),
         "health_check_period_s": HEALTH_PERIOD_S,
         "graceful_shutdown_timeout_s": settings.server.drain_s + STOP_MARGIN_S,
         "max_constructor_retry_count": 3,

@@ -156,6 +156,8 @@ class FleetLinks:
         if links.streams.get(replica) is not stream:
             return
         self._fleet.load(links.name, replica, load, self._clock())
+        if load.grants or load.closed or links.closed.get(replica):
+            self._on_closed(links, replica, load)
         self.overruns[links.name][replica] = load.overruns
         for answer in answers:
             entry = links.open.pop(answer.id, None)
@@ -191,6 +193,7 @@ class FleetLinks:
         level = logging.INFO if self._closed or replica in links.draining else logging.WARNING
         log.log(level, "pool %s replica %s: stream lost: %s", links.name, replica, why)
         del links.streams[replica]
+        links.closed.pop(replica, None)
         links.draining.discard(replica)
         links.queue.replica_down(replica)
         self._fleet.replica_down(links.name, replica)
@@ -200,6 +203,14 @@ class FleetLinks:
         self._return_stranded(links, "the pool has no replica left that may take it")
         if replica in links.wanted:
             self._want(links, replica)
+
+    def _on_closed(self, links: PoolLinks, replica: str, load: Load) -> None:
+        """What the replica takes has changed, or may have: what waits follows."""
+        if load.grants or load.closed != links.closed.get(replica, {}):
+            links.closed[replica] = load.closed
+            for entry in links.queue.replica_changed(replica, load.closed, load.grants):
+                links.send_late(entry)
+            self._return_stranded(links, "the pool takes nothing for the model now")
 
     def _return_stranded(self, links: PoolLinks, detail: str) -> None:
         for entry in links.queue.withdraw_stranded():

@@ -10,10 +10,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
-from deployments.backends.base import Backend, InputError
+from deployments.backends.base import Backend, InputError, Placement
 from models import tensors
 from models.pipeline import TextPipeline
 from models.spec import ModelSpec
@@ -29,6 +30,8 @@ class Result(msgspec.Struct):
     reason: str
     detail: str
     tensors: list[Tensor]
+    dispatched: bool = True
+    """Whether the model may have run."""
 
 
 class BatchResult(msgspec.Struct):
@@ -40,8 +43,43 @@ class BatchResult(msgspec.Struct):
     rows: int
 
 
+class Worker(Protocol):
+    """What runs the batches of one model."""
+
+    forwards: bool
+    """Items go on to another server, which is told what is left of their budget; each comes as a batch of its own."""
+
+    def submit(self, items: Sequence[Item], on_done: Callable[[BatchResult], None]) -> Callable[[], None] | None:
+        """Run a batch; `on_done` is called once, from any thread. Returns what ends it before its time, if anything."""
+        ...
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still run anything."""
+        ...
+
+    @property
+    def placement(self) -> Placement:
+        """Where batches run."""
+        ...
+
+    @property
+    def overruns(self) -> int:
+        """See Backend.overruns."""
+        ...
+
+    def check_health(self) -> None:
+        """See Backend.check_health."""
+
+    def close(self) -> None:
+        """End it after what was submitted. May block."""
+        ...
+
+
 class Lane:
-    """One model's worker thread. Batches run one after the other, in the order submitted."""
+    """One model's worker thread. Batches run one after the other, in the order submitted. A Worker."""
+
+    forwards = False
 
     def __init__(self, spec: ModelSpec, backend: Backend, pipeline: TextPipeline | None) -> None:
         self.spec = spec
@@ -60,6 +98,20 @@ class Lane:
     def is_alive(self) -> bool:
         """Whether the thread runs."""
         return self._thread.is_alive()
+
+    @property
+    def placement(self) -> Placement:
+        """See Worker.placement."""
+        return self.backend.placement
+
+    @property
+    def overruns(self) -> int:
+        """See Worker.overruns."""
+        return self.backend.overruns
+
+    def check_health(self) -> None:
+        """See Worker.check_health."""
+        self.backend.check_health()
 
     def close(self) -> None:
         """End the thread after the batches already submitted, then the backend."""

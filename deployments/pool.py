@@ -9,23 +9,26 @@ import time
 from pathlib import Path
 
 import msgspec
-import numpy as np
 from ray import serve
 
 from deployments.backends import registry
-from deployments.backends.base import Backend, BackendError, LoadContext, Placement
+from deployments.backends.base import Backend, BackendError, LoadContext
 from deployments.backends.padded import PaddedBackend
-from deployments.lane import Lane
+from deployments.lane import Lane, Worker
 from deployments.logs import to_serve_log
 from deployments.loopback import confine_replica, stream_host
 from deployments.replica_server import ReplicaIdentity, ReplicaServer
-from models import fixed_shapes, tensors
+from deployments.upstream.lane import Declared
+from deployments.upstream.pool import Upstream
+from deployments.warmup import filled, sizes
+from models import fixed_shapes
 from models.pipeline import TextPipeline
 from models.replica import ReplicaCore
 from models.repository import latest, load_store
-from models.spec import BatchRule, ModelSpec
+from models.spec import ModelSpec
 from models.variants import chosen
 from router.config.load import read_stream_key
+from router.config.settings import UPSTREAM
 from router.protocol.link import ModelGrant
 
 log = logging.getLogger("pointsman.pool")
@@ -59,6 +62,7 @@ class PoolArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_items: int
     max_bytes: int
     drain_s: float
+    region: str = ""
 
 
 class PoolReplica:
@@ -71,31 +75,33 @@ class PoolReplica:
         confine_replica()
         host = stream_host(self._args.beyond_loopback)
         loop = asyncio.get_running_loop()
-        loaded = [await loop.run_in_executor(None, self._load, name) for name in self._args.models]
-        grants = []
-        lanes: dict[str, Lane] = {}
-        placements: list[Placement] = []
-        for spec, backend, curve in loaded:
-            pipeline = TextPipeline(spec) if spec.text else None
-            lanes[spec.name] = Lane(spec, backend, pipeline)
-            placements.append(backend.placement)
-            items = spec.batch.max_rows * WINDOW_BATCHES
-            variant = spec.variants[0].name
-            rows, nbytes = spec.batch.max_rows, self._args.max_bytes
-            grants.append(ModelGrant(spec.name, spec.version, rows, items, nbytes, curve, variant))
-        core = ReplicaCore({spec.name: spec.batch for spec, _, _ in loaded}, self._args.max_items, self._args.max_bytes)
+        specs = [self._spec(name) for name in self._args.models]
+        self._upstream = self._far(specs) if self._args.backend == UPSTREAM else None
+        if self._upstream is not None:
+            self._lanes: dict[str, Worker] = dict(self._upstream.lanes)
+            grants: list[ModelGrant] = list(self._upstream.grants)
+        else:
+            self._lanes, grants = {}, []
+            for spec in specs:
+                self._lanes[spec.name], grant = await loop.run_in_executor(None, self._lane, spec)
+                grants.append(grant)
+        self._grants = grants
+        alone = self._upstream.options.connections if self._upstream is not None else 0
+        rules = {spec.name: spec.batch for spec in specs}
+        core = ReplicaCore(rules, self._args.max_items, self._args.max_bytes, alone=alone)
         identity = ReplicaIdentity(
             pool=self._args.name,
             replica=serve.get_replica_context().replica_id.unique_id,
             accelerator=self._args.accelerator,
-            provider=", ".join(sorted({placement.provider for placement in placements})),
+            provider=", ".join(sorted({lane.placement.provider for lane in self._lanes.values()})),
             emulated=self._args.emulated,
             grants=tuple(grants),
             facts=self._args.facts,
         )
-        self._lanes = lanes
         key = read_stream_key(Path(self._args.key_file))
-        self._server = ReplicaServer(identity, core, lanes, key, loop)
+        self._server = ReplicaServer(identity, core, self._lanes, key, loop)
+        if self._upstream is not None and not await self._upstream.start(self._server):
+            log.warning("pool %s: its upstream does not serve every model yet", self._args.name)
         self._address = await self._server.listen(host)
         log.info("pool %s listens on %s:%d, provider %s", self._args.name, *self._address, identity.provider)
 
@@ -108,12 +114,14 @@ class PoolReplica:
         """Serve asks: raises where the replica must be replaced. A draining one is let finish."""
         if not self._leaving:
             self._server.check()
+            if self._upstream is not None:
+                self._upstream.check()
 
     async def placements(self) -> dict[str, dict[str, object]]:
-        """Where each model really runs, as ONNX Runtime reports it, and which variant of it."""
+        """Where each model really runs, as its runtime reports it, and which variant of it."""
         return {
-            name: msgspec.to_builtins(lane.backend.placement) | {"variant": lane.spec.variants[0].name}
-            for name, lane in self._lanes.items()
+            name: msgspec.to_builtins(lane.placement) | {"variant": grant.variant}
+            for (name, lane), grant in zip(self._lanes.items(), self._grants, strict=True)
         }
 
     async def __del__(self) -> None:
@@ -122,22 +130,38 @@ class PoolReplica:
         server = getattr(self, "_server", None)
         if server is not None:
             await server.drain(self._args.drain_s)
+            if self._upstream is not None:
+                await self._upstream.close()
 
-    def _load(self, name: str) -> tuple[ModelSpec, Backend, list[tuple[int, float]]]:
+    def _spec(self, name: str) -> ModelSpec:
         versions = load_store(Path(self._args.store)).get(name)
         if not versions:
             raise RuntimeError(f"model {name!r} is not in {self._args.store}: run `make models`")
+        spec = versions[latest(versions)].bounded(self._args.max_rows.get(name))
+        if self._args.backend == UPSTREAM:  # which form of the model it has is its own affair
+            return spec
+        return chosen(spec, self._args.accelerator, self._args.provider, self._args.variants)
+
+    def _lane(self, spec: ModelSpec) -> tuple[Lane, ModelGrant]:
         args = self._args
-        spec = chosen(versions[latest(versions)], args.accelerator, args.provider, args.variants)
-        spec = spec.bounded(args.max_rows.get(name))
         backend = registry.create(args.backend, spec, args.options, LoadContext(args.name, args.accelerator))
         if backend.emulated != args.emulated:
             backend.close()
             told = f"emulated: {str(backend.emulated).lower()}"
             raise BackendError(f"backend {args.backend} says {told} here, and not where the fleet was started")
-        if spec.variants[0].sizes:
+        variant = spec.variants[0]
+        if variant.sizes:
             backend = PaddedBackend(backend, spec)
-        return spec, backend, _warm_up(spec, backend)
+        curve = _warm_up(spec, backend)
+        rows = spec.batch.max_rows
+        grant = ModelGrant(spec.name, spec.version, rows, rows * WINDOW_BATCHES, args.max_bytes, curve, variant.name)
+        return Lane(spec, backend, TextPipeline(spec) if spec.text else None), grant
+
+    def _far(self, specs: list[ModelSpec]) -> Upstream:
+        args = self._args
+        return Upstream(
+            specs, dict(args.options), Declared(args.accelerator, args.region, args.emulated), args.max_bytes
+        )
 
 
 def _warm_up(spec: ModelSpec, backend: Backend) -> list[tuple[int, float]]:
@@ -146,10 +170,10 @@ def _warm_up(spec: ModelSpec, backend: Backend) -> list[tuple[int, float]]:
     Before that, each shape that the variant runs, once: its runtime compiles a graph for each.
     """
     for extents in fixed_shapes.shapes(spec):
-        backend.run(_batch(spec, {"batch": 1, **extents}), ())
+        backend.run(filled(spec.inputs, **{"batch": 1, **extents}), ())
     curve = []
-    for rows in _sizes(spec.batch):
-        stacked = _batch(spec, {"batch": rows})
+    for rows in sizes(spec.batch):
+        stacked = filled(spec.inputs, batch=rows)
         times = []
         for _ in range(WARMUP_RUNS):
             started_s = time.perf_counter()
@@ -157,22 +181,3 @@ def _warm_up(spec: ModelSpec, backend: Backend) -> list[tuple[int, float]]:
             times.append(time.perf_counter() - started_s)
         curve.append((rows, statistics.median(times)))
     return curve
-
-
-def _sizes(rule: BatchRule) -> list[int]:
-    sizes = []
-    rows = 1
-    while rows < rule.max_rows:
-        sizes.append(rows)
-        rows *= 2
-    return [*sizes, rule.max_rows]
-
-
-def _batch(spec: ModelSpec, extents: dict[str, int]) -> tensors.Arrays:
-    """Inputs of ones; ragged axes that `extents` lacks get a typical length."""
-    typical = 16
-    filled = {}
-    for tensor in spec.inputs:
-        shape = [extents.get(axis, typical) if isinstance(axis, str) else axis for axis in tensor.shape]
-        filled[tensor.name] = np.full(shape, b"1" if tensor.datatype == "BYTES" else 1, tensors.DTYPES[tensor.datatype])
-    return filled

@@ -10,7 +10,7 @@ from models.repository import latest, load_store
 from models.spec import ModelSpec
 from models.variants import NoVariant, choose
 from router.config.problems import Problem
-from router.config.settings import PoolSettings, Settings
+from router.config.settings import UPSTREAM, PoolSettings, Settings
 
 
 def pool_problems(settings: Settings, store: Path, file: str) -> list[Problem]:
@@ -28,7 +28,7 @@ def pool_problems(settings: Settings, store: Path, file: str) -> list[Problem]:
 
 
 def _variants(pool: PoolSettings, specs: Mapping[str, ModelSpec]) -> Iterator[tuple[str, str]]:
-    for index, model in enumerate(pool.facts.models):
+    for index, model in enumerate(() if pool.backend == UPSTREAM else pool.facts.models):
         pin = pool.variants.get(model, "")
         try:
             if model in specs:

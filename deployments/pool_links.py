@@ -5,7 +5,7 @@ Owns the pool's queue and the entries sent and not yet answered. Connections are
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from deployments.link_router import RouterEnd
 from router.protocol.link import Answer
@@ -33,6 +33,8 @@ class PoolLinks:
         self.queue = queue
         self.streams: dict[str, RouterEnd] = {}
         self.draining: set[str] = set()
+        self.closed: dict[str, Mapping[str, tuple[str, str]]] = {}
+        """By replica: the models that it takes nothing for now, see link.Load.closed."""
         self.open: dict[int, Entry] = {}
         self.wanted: dict[str, tuple[str, int]] = {}
         self.told = False

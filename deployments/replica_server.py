@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 
 import msgspec
 
-from deployments.lane import BatchResult, Lane
+from deployments.lane import BatchResult, Worker
 from deployments.link_replica import ReplicaEnd
 from models.batching import WorkItem
 from models.replica import ReplicaCore
-from router.protocol.link import PROTOCOL_VERSION, Answer, Drain, Item, Load, ModelGrant, Welcome
+from router.protocol.link import PROTOCOL_VERSION, Answer, Answers, Drain, Item, Load, ModelGrant, Welcome
 
 log = logging.getLogger("pointsman.replica")
 
@@ -53,7 +53,7 @@ class ReplicaServer:
         self,
         identity: ReplicaIdentity,
         core: ReplicaCore,
-        lanes: Mapping[str, Lane],
+        lanes: Mapping[str, Worker],
         key: bytes,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -63,6 +63,10 @@ class ReplicaServer:
         self._key = key
         self._loop = loop
         self._versions = {grant.model: grant.version for grant in identity.grants}
+        self._grants = {grant.model: grant for grant in identity.grants}
+        self._closed: dict[str, tuple[str, str]] = {}
+        self._aborts: dict[Hashable, Callable[[], None]] = {}
+        self._rows_elsewhere: dict[str, int] = {}
         self._streams: set[ReplicaEnd] = set()
         self._server: asyncio.Server | None = None
         self._expirer: asyncio.Task[None] | None = None
@@ -107,9 +111,12 @@ class ReplicaServer:
         self._streams.add(stream)
         i = self._identity
         welcome = Welcome(
-            PROTOCOL_VERSION, i.pool, i.replica, i.accelerator, i.provider, i.emulated, list(i.grants), i.facts
-        )
+            PROTOCOL_VERSION, i.pool, i.replica, i.accelerator, i.provider, i.emulated, list(self._grants.values()),
+            i.facts,
+        )  # fmt: skip
         stream.send(welcome)
+        if self._closed:
+            stream.send(Answers(0, [], self.load()))
         if self._core.draining:
             stream.send(Drain())
 
@@ -120,6 +127,9 @@ class ReplicaServer:
             served = self._versions.get(item.model, "")
             if item.version and item.version != served:
                 stream.answer(_refused(item, "model_not_found", f"serves version {served!r}, not {item.version!r}"))
+                continue
+            if self._closed and (closed := self._closed.get(item.model)):
+                stream.answer(_refused(item, *closed))
                 continue
             nbytes = sum(tensor.data.nbytes for tensor in item.tensors)
             work = WorkItem(
@@ -138,21 +148,57 @@ class ReplicaServer:
     def on_cancel(self, stream: ReplicaEnd, ids: list[int]) -> None:
         """What waits will not run; either way each item is answered once, which gives its credit back."""
         for item_id in ids:
-            if self._core.cancel((stream, item_id)):
+            key = (stream, item_id)
+            if self._core.cancel(key):
                 stream.answer(Answer(item_id, "cancelled", "", False, 0, 0, 0, 0, []))
+            elif abort := self._aborts.get(key):
+                abort()
 
     def on_lost(self, stream: ReplicaEnd, why: str) -> None:
         """A router is gone: nobody wants what it had sent."""
         self._streams.discard(stream)
         for key in self._core.held_keys():
-            if key[0] is stream:
-                self._core.cancel(key)
+            if key[0] is stream and not self._core.cancel(key) and (abort := self._aborts.get(key)):
+                abort()
         log.info("a router's stream closed: %s", why)
 
     def load(self) -> Load:
         """The report that goes with every answer."""
-        overruns = sum(lane.backend.overruns for lane in self._lanes.values())
-        return Load(self._core.waiting_rows(), self._core.draining, overruns)
+        overruns = sum(lane.overruns for lane in self._lanes.values())
+        rows = self._core.waiting_rows()
+        for model, elsewhere in self._rows_elsewhere.items():
+            rows[model] += elsewhere
+        return Load(rows, self._core.draining, overruns, self._closed)
+
+    # what a pool whose work is done elsewhere finds out
+    def close_model(self, model: str, reason: str, detail: str) -> None:
+        """Refuse what waits for a model and what comes, until open_model; every router is told at once."""
+        self._closed = {**self._closed, model: (reason, detail)}
+        for work in self._core.withdraw(model):
+            held: _Held = work.payload  # type: ignore[assignment]
+            held.stream.answer(_refused(held.item, reason, detail))
+        self._report([])
+
+    def open_model(self, model: str) -> None:
+        """Take requests for a model again."""
+        self._closed = {name: closed for name, closed in self._closed.items() if name != model}
+        self._report([])
+
+    def regrant(self, grant: ModelGrant) -> None:
+        """Grant this for its model from now on."""
+        self._grants[grant.model] = grant
+        self._report([grant])
+
+    def set_rows_elsewhere(self, model: str, rows: int) -> None:
+        """Rows that wait where this replica sends its own, but from others: counted in the load report."""
+        if rows != self._rows_elsewhere.get(model, 0):
+            self._rows_elsewhere[model] = rows
+            self._report([])
+
+    def _report(self, grants: list[ModelGrant]) -> None:
+        load = msgspec.structs.replace(self.load(), grants=grants)
+        for stream in self._streams:
+            stream.send(Answers(0, [], load))
 
     # running
     def _schedule_pump(self) -> None:
@@ -165,17 +211,27 @@ class ReplicaServer:
         self._pump_due = False
         now_s = time.perf_counter()
         for model in self._core.ready_lanes():
-            taken = self._core.take(model, now_s)
-            if taken is None:
-                continue
-            self._answer_expired(taken.expired)
-            if taken.batch:
-                items = [work.payload.item for work in taken.batch]  # type: ignore[attr-defined]
-                on_done = partial(self._loop.call_soon_threadsafe, self._on_done, model, now_s)
-                self._lanes[model].submit(items, on_done)
+            while (taken := self._core.take(model, now_s)) is not None:
+                self._answer_expired(taken.expired)
+                if taken.batch:
+                    self._submit(model, taken.batch, now_s)
 
-    def _on_done(self, model: str, taken_s: float, batch: BatchResult) -> None:
-        ended = self._core.done(model, time.perf_counter())
+    def _submit(self, model: str, batch: list[WorkItem], now_s: float) -> None:
+        items = [work.payload.item for work in batch]  # type: ignore[attr-defined]
+        lane = self._lanes[model]
+        if not lane.forwards:
+            lane.submit(items, partial(self._loop.call_soon_threadsafe, self._on_done, model, None, now_s))
+            return
+        (work,) = batch
+        items[0].budget_us = int((work.deadline_s - now_s) * 1e6)
+        on_done = partial(self._loop.call_soon_threadsafe, self._on_done, model, work.key, now_s)
+        if abort := lane.submit(items, on_done):
+            self._aborts[work.key] = abort
+
+    def _on_done(self, model: str, key: Hashable, taken_s: float, batch: BatchResult) -> None:
+        """A batch has ended; with a key, the item that ran alone under it."""
+        ended = self._core.done(model, time.perf_counter(), key)
+        self._aborts.pop(key, None)
         # The next batch first: the lane must not idle while answers are written.
         self._pump()
         batch_us, run_us = int(batch.form_s * 1e6), int(batch.run_s * 1e6)
@@ -185,8 +241,8 @@ class ReplicaServer:
             queue_us = int((taken_s - work.enqueued_s) * 1e6)
             held.stream.answer(
                 Answer(
-                    held.item.id, result.reason, result.detail, True, queue_us, batch_us, run_us, batch.rows,
-                    [] if end.cancelled else result.tensors, self._versions[model],
+                    held.item.id, result.reason, result.detail, result.dispatched, queue_us, batch_us, run_us,
+                    batch.rows, [] if end.cancelled else result.tensors, self._versions[model],
                 )
             )  # fmt: skip
 
@@ -209,7 +265,7 @@ class ReplicaServer:
         if dead:
             raise RuntimeError(f"the worker thread of {', '.join(dead)} has ended")
         for lane in self._lanes.values():
-            lane.backend.check_health()
+            lane.check_health()
 
 
 def _refused(item: Item, reason: str, detail: str) -> Answer:

@@ -150,7 +150,11 @@ class RouterReplica:
             return
         for view in state.fleet.snapshot(state.clock.now_s()).pools:
             self._metrics.set_pool(
-                view.name, inflight=view.inflight, ready_replicas=view.ready_replicas, queue_rows=view.waiting_rows
+                view.name,
+                inflight=view.inflight,
+                ready_replicas=view.ready_replicas,
+                queue_rows=view.waiting_rows,
+                open_models=[model for model, serving in view.models.items() if serving.curve],
             )
         for pool, replicas in links.overruns.items():
             for replica, overruns in replicas.items():

@@ -52,7 +52,7 @@ def checked(config: Path, state: Path) -> Settings:
     problems = []
     for index, pool in enumerate(settings.pools):
         try:
-            place(pool.facts.accelerator.name, pool.facts.emulated)
+            place(pool.facts.accelerator.name, pool.deviceless)
         except PlacementError as error:
             problems.append(Problem(str(config), 1, f"pools[{index}].accelerator", str(error)))
     store = Path(settings.model_store) if settings.model_store else state / "models"

@@ -110,8 +110,11 @@ class Batcher:
                 expired.append(self._pop(priority))
         return expired
 
-    def take(self, now_s: float) -> Taken:
-        """Take out the next batch, at most max_rows rows, and every item that expired before it could run."""
+    def take(self, now_s: float, items: int = 0) -> Taken:
+        """Take out the next batch, at most max_rows rows, and every item that expired before it could run.
+
+        `items` > 0 bounds the items of the batch too.
+        """
         expired = self.expire(now_s)
         batch: list[WorkItem] = []
         room = self._max_rows
@@ -121,6 +124,8 @@ class Batcher:
                     return Taken(batch, expired)
                 room -= item.rows
                 batch.append(self._pop(priority))
+                if len(batch) == items:
+                    return Taken(batch, expired)
         return Taken(batch, expired)
 
     def due_s(self, now_s: float, *, lane_free: bool) -> float | None:

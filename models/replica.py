@@ -5,6 +5,7 @@ Owns which items the replica holds and whether each model's lane is busy. Never 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from enum import StrEnum
 
@@ -39,35 +40,42 @@ class Ended(msgspec.Struct):
 
 
 class _Lane:
-    """One model: its waiting line and the batch that runs now, empty while the lane is free."""
+    """One model: its waiting line and what runs now."""
 
-    __slots__ = ("batcher", "cancelled", "max_rows", "running", "running_bytes", "running_rows")
+    __slots__ = ("alone", "batcher", "cancelled", "max_rows", "running", "running_bytes", "running_rows")
 
-    def __init__(self, rule: BatchRule) -> None:
+    def __init__(self, rule: BatchRule, alone: int) -> None:
         self.batcher = Batcher(rule)
         self.max_rows = rule.max_rows
+        self.alone = alone
         self.running: list[WorkItem] = []
         self.running_rows = 0
         self.running_bytes = 0
         self.cancelled: set[Hashable] = set()
 
-    def run(self, batch: list[WorkItem]) -> None:
-        """Hold this batch as running; an empty one frees the lane."""
-        self.running = batch
-        self.running_rows = sum(item.rows for item in batch)
-        self.running_bytes = sum(item.nbytes for item in batch)
+    @property
+    def free(self) -> bool:
+        """Whether more may run now."""
+        return len(self.running) < self.alone if self.alone else not self.running
+
+    def run(self, items: list[WorkItem]) -> None:
+        """Hold these as what runs."""
+        self.running = items
+        self.running_rows = sum(item.rows for item in items)
+        self.running_bytes = sum(item.nbytes for item in items)
 
 
 class ReplicaCore:
-    """One lane per model, each with at most one batch running, so that a slow model never blocks a fast one.
+    """One lane per model, so that a slow model never blocks a fast one. At most one batch runs in each; or, with
+    `alone`, up to so many items, each by itself, where what they go to makes its own batches.
 
     An admitted item leaves exactly once: in the `done` of its batch, as expired (by `take` or `expire`), or by a
     `cancel` that returned True. For the same reason as the lanes, `max_items` and `max_bytes` bound what *each* lane
     holds, waiting and running: a replica of n models holds at most n times as much.
     """
 
-    def __init__(self, rules: Mapping[str, BatchRule], max_items: int, max_bytes: int) -> None:
-        self._lanes = {model: _Lane(rule) for model, rule in rules.items()}
+    def __init__(self, rules: Mapping[str, BatchRule], max_items: int, max_bytes: int, *, alone: int = 0) -> None:
+        self._lanes = {model: _Lane(rule, alone) for model, rule in rules.items()}
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._held: dict[Hashable, _Lane] = {}
@@ -143,40 +151,48 @@ class ReplicaCore:
         None while the lane is busy or nothing waits. Raises KeyError for a model without a lane.
         """
         lane = self._lanes[model]
-        if lane.running or not lane.batcher.waiting_items:
+        if not lane.free or not lane.batcher.waiting_items:
             return None
-        taken = lane.batcher.take(now_s)
+        taken = lane.batcher.take(now_s, 1 if lane.alone else 0)
         for item in taken.expired:
             del self._held[item.key]
-        lane.run(taken.batch)
+        lane.run([*lane.running, *taken.batch] if lane.alone else taken.batch)
         return taken
 
-    def done(self, model: str, now_s: float) -> list[Ended]:
-        """The batch of a model has run, well or not: frees the lane and lets its items go, in batch order.
+    def done(self, model: str, now_s: float, key: Hashable = None) -> list[Ended]:
+        """What ran of a model has ended, well or not, or of items that run alone the one with this key: lets them go.
 
-        Raises ValueError if the lane is free, KeyError for a model without a lane.
+        In batch order. Raises ValueError if none of it is running, KeyError for a model without a lane.
         """
         lane = self._lanes[model]
-        if not lane.running:
+        over = lane.running if key is None else [item for item in lane.running if item.key == key]
+        if not over:
             raise ValueError(f"no batch of {model!r} is running")
         cancelled = lane.cancelled
-        ended = [Ended(item, item.key in cancelled, item.deadline_s <= now_s) for item in lane.running]
-        for item in lane.running:
+        ended = [Ended(item, item.key in cancelled, item.deadline_s <= now_s) for item in over]
+        for item in over:
             del self._held[item.key]
-        lane.run([])
-        cancelled.clear()
+            cancelled.discard(item.key)
+        lane.run([] if key is None else [item for item in lane.running if item.key != key])
         return ended
+
+    def withdraw(self, model: str) -> list[WorkItem]:
+        """Take out every waiting item of a model, in order: it cannot be run here for now."""
+        items = self._lanes[model].batcher.expire(math.inf)
+        for item in items:
+            del self._held[item.key]
+        return items
 
     def ready_lanes(self) -> list[str]:
         """Models for which take() has something to give: the lane is free and items wait."""
-        return [model for model, lane in self._lanes.items() if not lane.running and lane.batcher.waiting_items]
+        return [model for model, lane in self._lanes.items() if lane.free and lane.batcher.waiting_items]
 
     def due_s(self, now_s: float) -> float | None:
         """When to act next, never before now_s: at once if a lane is ready, else when an item is to expire().
 
         None if nothing waits.
         """
-        dues = (lane.batcher.due_s(now_s, lane_free=not lane.running) for lane in self._lanes.values())
+        dues = (lane.batcher.due_s(now_s, lane_free=lane.free) for lane in self._lanes.values())
         return min((due for due in dues if due is not None), default=None)
 
     def waiting_rows(self) -> dict[str, int]:

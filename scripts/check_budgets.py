@@ -23,6 +23,7 @@ DOORS: dict[str, tuple[str, ...]] = {
         f"deployments/{name}.py"
         for name in ("app", "chart", "cli", "pool", "membership", "control", "cluster", "loopback")
     ),
+    "aiohttp": ("deployments/upstream/client.py",),
     "onnxruntime": ("deployments/backends/onnx.py", "deployments/devices.py"),
 }
 """Library -> the only product files that may import it."""

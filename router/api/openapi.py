@@ -23,7 +23,7 @@ _QUERY = ("unauthenticated",)
 """And any with a small JSON body."""
 _INFER = (
     *_KNOWN, "policy_denied", "shape_mismatch", "quota_exceeded", "no_ready_pool", "draining", "deadline_unmeetable",
-    "backend_failed", "backend_lost", "backend_timeout",
+    "backend_failed", "backend_lost", "backend_timeout", "wrong_accelerator", "too_many_hops",
 )  # fmt: skip
 
 

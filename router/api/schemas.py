@@ -131,6 +131,8 @@ def _of_header(name: str, words: str, schema: Json) -> Json:
     return {"name": name, "in": "header", "description": words, "schema": schema}
 
 
+_NAMES: Json = {"type": "string", "minLength": 1}
+
 PARAMETERS: Json = {
     "model": {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},
     "version": {"name": "version", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},
@@ -148,6 +150,13 @@ PARAMETERS: Json = {
     "x-pointsman-priority": _of_header(
         "x-pointsman-priority", "Never above the tenant's own", {"enum": ["interactive", "standard", "batch"]}
     ),
+    "x-pointsman-only-accelerator": _of_header(
+        "x-pointsman-only-accelerator", "Accelerator classes that the request keeps itself to, with commas", _NAMES
+    ),
+    "x-pointsman-only-region": _of_header(
+        "x-pointsman-only-region", "Regions that the request keeps itself to, with commas", _NAMES
+    ),
+    "x-pointsman-hops": _of_header("x-pointsman-hops", "Routers that the request has passed", _COUNT),
     "inference-header-content-length": _of_header(
         "inference-header-content-length", "Bytes of JSON before the binary tensors", _COUNT
     ),

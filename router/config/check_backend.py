@@ -14,11 +14,13 @@ import msgspec
 
 from router.config.build import KINDRED, PROVIDERS
 from router.config.check_server import path_of
+from router.config.check_upstream import upstream_options
 from router.config.problems import unknown
 from router.config.read import Draft
 from router.config.schema import Fleet, Pool
 from router.config.schema_accelerator import Accelerator
-from router.config.schema_backend import SCHEMAS, EmulatedBackend, OnnxBackend, OtherBackend
+from router.config.schema_backend import SCHEMAS, EmulatedBackend, OnnxBackend, OtherBackend, UpstreamBackend
+from router.config.settings import UPSTREAM
 
 MAX_OPTION_DEPTH = 8
 MAX_OPTIONS = 1000
@@ -57,6 +59,10 @@ def chosen(draft: Draft[Fleet], path: str, pool: Pool, entry: Accelerator, kinds
         if backend.profile is not None:
             given["profile"] = path_of(Path(draft.document.file).absolute().parent, backend.profile)
         return Chosen("cpu", True, given)
+    if isinstance(backend, UpstreamBackend):
+        here = Path(draft.document.file).absolute().parent
+        given = upstream_options(draft, f"{path}.backend", pool, backend, here)
+        return Chosen(UPSTREAM, bool(backend.emulated), given)
     return _other(draft, f"{path}.backend", backend, kinds)
 
 

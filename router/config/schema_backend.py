@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from router.config.schema_types import Name, Positive, Strict, Text
+from router.config.schema_upstream import UpstreamKeys
+from router.config.settings import UPSTREAM
 
 
 class _Typed(Strict):
@@ -31,6 +33,10 @@ class EmulatedBackend(_Typed):
     profile: Text | None = None
 
 
+class UpstreamBackend(UpstreamKeys, _Typed):
+    """Another server that speaks the Open Inference Protocol."""
+
+
 class OtherBackend(_Typed):
     """A type of another package, or one that nobody knows: check_backend.py tells. Extra keys are its to refuse."""
 
@@ -40,7 +46,7 @@ class OtherBackend(_Typed):
     """The package's own."""
 
 
-SCHEMAS: dict[str, type[Strict]] = {"onnx": OnnxBackend, "emulated": EmulatedBackend}
+SCHEMAS: dict[str, type[Strict]] = {"onnx": OnnxBackend, "emulated": EmulatedBackend, UPSTREAM: UpstreamBackend}
 """Built-in types with the keys that they take."""
 
 
@@ -52,6 +58,7 @@ def _tag(value: object) -> str:
 BackendKeys = Annotated[
     Annotated[OnnxBackend, Tag("[onnx]")]
     | Annotated[EmulatedBackend, Tag("[emulated]")]
+    | Annotated[UpstreamBackend, Tag("[oip_upstream]")]
     | Annotated[OtherBackend, Tag("[other]")],
     Discriminator(_tag),
 ]

@@ -9,6 +9,9 @@ import msgspec
 
 from router.core.facts import PoolFacts, RuleText, TenantFacts
 
+UPSTREAM = "oip_upstream"
+"""Backend kind of a pool that is another server."""
+
 
 class Hardware(msgspec.Struct, frozen=True):
     """How a cluster knows an accelerator class: what places a pool, and nothing that policy judges."""
@@ -37,6 +40,11 @@ class PoolSettings(msgspec.Struct, frozen=True):
     """The variant wanted, by model; the others are chosen for class and provider (models/variants.py)."""
     native_provider: str = ""
     """Provider by which they are chosen: the pool's own, or, where it is emulated, its class's."""
+
+    @property
+    def deviceless(self) -> bool:
+        """Its replicas need no device of this cluster: it is emulated, or another server does the work."""
+        return self.facts.emulated or self.backend == UPSTREAM
 
 
 class ModelPolicy(msgspec.Struct, frozen=True):

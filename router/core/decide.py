@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import random
 
 # Bound once: looking up an enum member costs more than building a Rejected.
-_POLICY, _LOWER_SCORE = Reason.POLICY, Reason.LOWER_SCORE
+_POLICY, _NARROWED, _LOWER_SCORE = Reason.POLICY, Reason.NARROWED, Reason.LOWER_SCORE
 
 
 def decide(request: RequestFacts, fleet: FleetSnapshot, profile: RoutingProfile, rng: random.Random) -> Decision:
@@ -42,14 +42,19 @@ def decide(request: RequestFacts, fleet: FleetSnapshot, profile: RoutingProfile,
 def _candidates(
     request: RequestFacts, fleet: FleetSnapshot, profile: RoutingProfile, rejected: list[Rejected]
 ) -> list[Candidate]:
-    """Pools that pass policy, then every filter; the others go to `rejected` with the first reason."""
+    """Pools that pass policy, what the request allows itself and every filter; the others go to `rejected`, with the
+    first reason.
+    """
     now_s = fleet.taken_at_s
-    model, rows, filters = request.model, request.rows, profile.filters
+    model, rows, filters, only = request.model, request.rows, profile.filters, request.only
     candidates = []
     for pool in fleet.pools:
         verdict = eligible(request, pool.name)
         if verdict is None:
             rejected.append(Rejected(pool.name, _POLICY))
+            continue
+        if only is not None and not only.admits(pool):
+            rejected.append(Rejected(pool.name, _NARROWED))
             continue
         serving = pool.models.get(model, UNSERVED)
         predicted_s = completion_s(pool, model, serving, rows)

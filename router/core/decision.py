@@ -11,6 +11,8 @@ class Reason(StrEnum):
     """Why a pool was not chosen. The text is stable: it is a metric label and part of explain."""
 
     POLICY = "policy"
+    NARROWED = "narrowed"
+    """Outside of what the request itself allows; see filters/narrowing.py."""
     TRIED = "tried"
     MODEL = "model_not_served"
     VERSION = "version_not_served"

@@ -88,6 +88,9 @@ def _words(
     match why.reason:
         case Reason.POLICY:
             return request.eligible.verdicts.get(pool.name, NO_VERDICT).reason
+        case Reason.NARROWED:
+            kept = request.only.words() if request.only else ""
+            return f"the request keeps itself to {kept}; this is {pool.accelerator} in {pool.region}"
         case Reason.TRIED:
             return "an attempt of this request has already failed here"
         case Reason.MODEL:
@@ -95,9 +98,11 @@ def _words(
         case Reason.VERSION:
             return f"serves version {serving.version!r}, not {request.version!r}"
         case Reason.NOT_READY:
-            return "no replica is ready to serve the model"
+            return serving.why or "no replica is ready to serve the model"
         case Reason.DRAINING:
             return "every replica is leaving"
+        case Reason.SATURATED if serving.full:
+            return serving.why
         case Reason.SATURATED:
             return f"{pool.inflight} requests in flight of at most {pool.capacity}"
         case Reason.TOO_MANY_ROWS:

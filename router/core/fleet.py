@@ -19,6 +19,10 @@ class ServingView(msgspec.Struct, gc=False):
     curve: tuple[tuple[int, float], ...]
     variant: str = ""
     """Which form of the model, as the replica last heard of says."""
+    why: str = ""
+    """Why no replica takes it now, where they said."""
+    full: bool = False
+    """What they said is that waiting helps."""
 
 
 class PoolView(msgspec.Struct, gc=False):
@@ -40,6 +44,7 @@ class PoolView(msgspec.Struct, gc=False):
     """Rows queued or running by model, the larger of this router's own count and the replicas' last report."""
     emulation: Emulation | None = None
     """None where the hardware is real."""
+    region: str = ""
 
 
 class FleetSnapshot(msgspec.Struct, gc=False):

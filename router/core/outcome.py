@@ -8,8 +8,9 @@ the one that helps the client soonest wins:
 3. 503 no_ready_pool        some pool would do once it is back
 4. 504 deadline_unmeetable  some pool would do with a later deadline
 5. 413 too_large            some pool would do with fewer rows
-6. 404 model_not_found      no eligible pool serves the model (or the version)
-7. 403 policy_denied        no pool is eligible for this request class, but some is for another of the tenant's
+6. 403 policy_denied        some eligible pool is outside of what the request itself allows
+7. 404 model_not_found      no eligible pool serves the model (or the version)
+8. 403 policy_denied        no pool is eligible for this request class, but some is for another of the tenant's
 
 A model that the tenant may not use at all is unknown to it: 404, in the words for a model that does not exist.
 """
@@ -55,6 +56,9 @@ def no_pool_error(decision: Decision, request: RequestFacts, last_error: RouterE
         return RequestError("too_large", f"{request.rows} rows are more than any pool takes in one batch")
     if not request.eligible.visible:
         return unknown_model(request.model, request.version)
+    if request.only is not None and Reason.NARROWED in reasons:
+        words = f"the request keeps itself to {request.only.words()[:MAX_QUOTED]}: no pool that it may use is there"
+        return RequestError("policy_denied", words)
     if Reason.VERSION in reasons:
         return RequestError("model_not_found", f"no pool serves version {request.version!r} of {request.model!r}")
     if Reason.MODEL in reasons:

@@ -42,3 +42,5 @@ class RequestRecord(msgspec.Struct, frozen=True, gc=False):
     """(pool, reason) of the final decision, only for a request that ended without any pool."""
     rows: int = 0
     """Of the request itself, where it was answered."""
+    failed: tuple[tuple[str, str], ...] = ()
+    """(pool, reason) of every attempt that ended without an answer."""

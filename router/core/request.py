@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from router.core.eligibility import EligibilityRow
+from router.core.filters.narrowing import Narrowing
 
 
 class RequestFacts(msgspec.Struct, gc=False):
@@ -32,3 +33,5 @@ class RequestFacts(msgspec.Struct, gc=False):
     """Replicas on which an attempt has already failed; another replica of the same pool may still be tried."""
     attempts: int = 0
     """Dispatches so far, the first one included."""
+    only: Narrowing | None = None
+    """What it forbids itself beyond policy."""

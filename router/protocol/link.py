@@ -44,6 +44,8 @@ class Item(msgspec.Struct, array_like=True, gc=False):
     outputs: list[str]
     """Names of the outputs wanted; empty: all."""
     tensors: list[Tensor]
+    hops: int = 0
+    """Routers that the request had passed before this one."""
 
 
 class Answer(msgspec.Struct, array_like=True, gc=False):
@@ -86,6 +88,10 @@ class Load(msgspec.Struct, array_like=True, gc=False):
     draining: bool
     overruns: int
     """Emulated pools: batches that could not keep the drawn time, since start."""
+    closed: dict[str, tuple[str, str]] = {}
+    """Models that are not to be sent for now: the reason a request would be refused with, and words."""
+    grants: list[ModelGrant] = []
+    """What is granted for a model instead of what was; told once to each stream."""
 
 
 class Welcome(msgspec.Struct, tag=1, array_like=True):

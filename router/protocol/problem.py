@@ -36,6 +36,7 @@ PROBLEMS: dict[str, Problem] = {
     "uri_too_long": Problem(414, "INVALID_ARGUMENT", "The request target is too long"),
     "unsupported_media_type": Problem(415, "INVALID_ARGUMENT", "Unsupported media type"),
     "shape_mismatch": Problem(422, "INVALID_ARGUMENT", "The tensors do not fit the model"),
+    "too_many_hops": Problem(508, "FAILED_PRECONDITION", "The request goes in circles"),
     "headers_too_large": Problem(431, "RESOURCE_EXHAUSTED", "The headers are too large"),
     # Nothing ran.
     "saturated": Problem(429, "RESOURCE_EXHAUSTED", "All eligible pools are full", waiting_helps=True),
@@ -46,6 +47,7 @@ PROBLEMS: dict[str, Problem] = {
     "deadline_unmeetable": Problem(504, "DEADLINE_EXCEEDED", "The deadline could not be met"),
     # It was sent to a replica and failed there.
     "backend_failed": Problem(502, "INTERNAL", "The model failed"),
+    "wrong_accelerator": Problem(502, "INTERNAL", "The upstream answered from other hardware than it is declared as"),
     "backend_lost": Problem(502, "UNAVAILABLE", "The replica was lost", waiting_helps=True),
     "backend_timeout": Problem(504, "DEADLINE_EXCEEDED", "The replica did not answer in time", waiting_helps=True),
     # Ours.

@@ -38,7 +38,7 @@ class Exchange:
     """One request on its way. `cancel` when the client has gone; otherwise `on_end` gets the reply."""
 
     __slots__ = (
-        "_attempt", "_body", "_cancel_timer", "_decision", "_ended", "_facts", "_h", "_head", "_item",
+        "_attempt", "_body", "_cancel_timer", "_decision", "_ended", "_facts", "_failed", "_h", "_head", "_item",
         "_last_error", "_late", "_on_end", "_parsed", "_stages", "_started_s", "_tenant", "_ticket", "_version",
         "counted",
     )  # fmt: skip
@@ -59,6 +59,7 @@ class Exchange:
         self._ticket: Ticket | None = None
         self._cancel_timer: Callable[[], None] | None = None
         self._last_error: RouterError | None = None
+        self._failed: tuple[tuple[str, str], ...] = ()
         self.counted = ""
         """Tenant that it counts for as under way."""
         self._body: Body = b""
@@ -123,9 +124,10 @@ class Exchange:
             nbytes += data.nbytes
             sent.append(Tensor(name, datatype, list(array.shape), data))
         facts = self._facts = h.facts(head, tenant, times, rows, nbytes, self._started_s)
+        facts.only = terms.only
         self._item = Item(
             0, head.model, head.version, 0, times.priority, tenant.id, facts.eligible.version, head.request_id, rows,
-            list(parsed.outputs), sent,
+            list(parsed.outputs), sent, terms.hops,
         )  # fmt: skip
         now_s = h.clock.now_s()
         self._stages.parse_s = now_s - self._started_s
@@ -178,7 +180,8 @@ class Exchange:
             self._succeed(answer, attempt, ticket.waited_s + answer.queue_us * 1e-6, body, now_s)
             return
         attempt.replica = ticket.replica
-        error = self._last_error = _error_of(answer, h.reveal_pools)
+        error = self._last_error = _error_of(answer, h.reveal_pools, attempt.predicted_s)
+        self._failed += ((attempt.lease.pool, error.reason),)
         # Inference has no side effects, so what failed for any reason of the replica's may run again elsewhere.
         again = h.cycle.on_failure(attempt, not isinstance(error, RequestError), now_s)
         log.info(
@@ -226,6 +229,7 @@ class Exchange:
             badge.emulated, request.attempts, stages.parse_s, stages.decide_s, queue_s,
             answer.batch_us * 1e-6, answer.run_us * 1e-6, total_s, answer.batch_rows, attempt.predicted_s,
             now_s - attempt.sent_s, now_s <= request.deadline_s, total_s <= request.target_s, rows=request.rows,
+            failed=self._failed,
         )  # fmt: skip
         self._finish(record)
         self._on_end(answered(self._head.request_id, badge, stages, answer, total_s, body))
@@ -253,7 +257,7 @@ class Exchange:
             RequestRecord(
                 self._head.request_id, self._tenant, model, outcome, status, pool, badge.accelerator, badge.emulated,
                 facts.attempts if facts else 0, self._stages.parse_s, self._stages.decide_s, total_s=total_s,
-                rejected=rejected,
+                rejected=rejected, failed=self._failed,
             )
         )  # fmt: skip
 
@@ -280,8 +284,8 @@ def _check_outputs(spec: ModelSpec, asked: ParsedInfer) -> None:
             raise RequestError("malformed", detail)
 
 
-def _error_of(answer: Answer, reveal_pools: bool) -> RouterError:
-    """The error that ends the request if it may not be tried again."""
+def _error_of(answer: Answer, reveal_pools: bool, predicted_s: float) -> RouterError:
+    """The error that ends the request if it may not be tried again; what waiting helps says how long was predicted."""
     reason = client_reason(answer.reason, answer.dispatched)
     if reason in _CLIENT_FAULTS:
         return RequestError(reason, answer.detail)
@@ -290,5 +294,5 @@ def _error_of(answer: Answer, reveal_pools: bool) -> RouterError:
     if reason == "backend_lost":
         return CapacityError("no_ready_pool", f"{detail}; no other pool that may serve this is ready")
     if not answer.dispatched:
-        return CapacityError(reason, detail)
+        return CapacityError(reason, detail, retry_after_s=predicted_s if reason == "saturated" else None)
     return UpstreamError(reason, detail)

@@ -23,7 +23,7 @@ from router.protocol.metadata import ModelTotals
 from router.protocol.problem import problem
 from router.service.cycle import Cycle
 from router.service.exchange import Exchange, OnEnd
-from router.service.head import Head, ModelDefaults, RequestTimes, Terms
+from router.service.head import Head, ModelDefaults, RequestTimes, Terms, hops, narrowing
 from router.service.ports import Clock, Dispatcher, NoDispatcher, NoTotals, RecordHook, Timers, Totals
 from router.service.reply import Badge, Reply, failed
 from router.service.turns import Turns
@@ -95,7 +95,9 @@ class Handler(msgspec.Struct):
         """What the head of a proven tenant asks for, kept in it for requests like it. Raises RequestError."""
         spec = self.spec(head, tenant)
         times = RequestTimes.read(head, self.defaults[head.model], tenant.priority)
-        terms = head.terms = Terms(self.generation, tenant, spec, spec.accepted_inputs(), times)
+        terms = head.terms = Terms(
+            self.generation, tenant, spec, spec.accepted_inputs(), times, narrowing(head), hops(head)
+        )
         return terms
 
     def refused(self, head: Head, error: RouterError) -> Reply:
@@ -228,4 +230,6 @@ class Handler(msgspec.Struct):
     def _probe(self, head: Head, tenant: TenantFacts, rows: int) -> RequestFacts:
         self.spec(head, tenant)
         times = RequestTimes.read(head, self.defaults[head.model], tenant.priority)
-        return self.facts(head, tenant, times, rows, 0, self.clock.now_s())
+        facts = self.facts(head, tenant, times, rows, 0, self.clock.now_s())
+        facts.only = narrowing(head)
+        return facts

@@ -8,9 +8,13 @@ from models.spec import ModelSpec, TensorSpec
 from router.core.durations import parse_duration_s
 from router.core.errors import RequestError
 from router.core.facts import TenantFacts
+from router.core.filters.narrowing import Narrowing
 from router.protocol.codec import Codec, InferParameters
 from router.protocol.oip import JSON
 
+MAX_HOPS = 4
+"""Routers that a request may have passed: more, and they forward it in a circle."""
+MAX_NAMES = 32
 PRIORITIES = {"interactive": 0, "standard": 1, "batch": 2}
 
 
@@ -29,12 +33,15 @@ class Head(msgspec.Struct):
     """How the body is encoded, and the answer is to be."""
     terms: Terms | None = None
     """What was made of these headers, for the next request of the connection that has the same; see Terms."""
+    only_accelerator: str = ""
+    only_region: str = ""
+    hops: str = ""
 
     def renewed(self, request_id: str) -> Head:
         """The head of another request with the same headers."""
         return Head(
             self.model, self.version, request_id, self.credential, self.timeout, self.latency_target, self.priority,
-            self.codec, self.terms,
+            self.codec, self.terms, self.only_accelerator, self.only_region, self.hops,
         )  # fmt: skip
 
 
@@ -47,6 +54,9 @@ class Terms(msgspec.Struct, frozen=True):
     spec: ModelSpec
     accepted: tuple[tuple[TensorSpec, ...], ...]
     times: RequestTimes
+    only: Narrowing | None
+    hops: int
+    """Routers that the request has passed."""
 
 
 class ModelDefaults(msgspec.Struct, frozen=True):
@@ -90,6 +100,38 @@ class RequestTimes(msgspec.Struct, frozen=True):
             # Triton's convention: 1 is the highest.
             priority = max(priority, min(parameters.priority - 1, max(PRIORITIES.values())))
         return RequestTimes(timeout_s, self.target_s, priority)
+
+
+def narrowing(head: Head) -> Narrowing | None:
+    """What the request forbids itself; None where it says nothing. Raises RequestError."""
+    if not (head.only_accelerator or head.only_region):
+        return None
+    return Narrowing(
+        _names(head.only_accelerator, "x-pointsman-only-accelerator"),
+        _names(head.only_region, "x-pointsman-only-region"),
+    )
+
+
+def hops(head: Head) -> int:
+    """Routers that the request has passed. Raises RequestError for too many."""
+    if not head.hops:
+        return 0
+    if not (head.hops.isascii() and head.hops.isdigit() and len(head.hops) <= 4):
+        raise RequestError("malformed", "x-pointsman-hops: a whole number")
+    count = int(head.hops)
+    if count > MAX_HOPS:
+        words = f"the request has passed {count} routers, at most {MAX_HOPS} may be: do upstreams lead in a circle?"
+        raise RequestError("too_many_hops", words)
+    return count
+
+
+def _names(text: str, header: str) -> tuple[str, ...]:
+    if not text:
+        return ()
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names) or len(names) > MAX_NAMES:
+        raise RequestError("malformed", f"{header}: up to {MAX_NAMES} names, with commas between them")
+    return names
 
 
 def _duration(text: str, name: str) -> float:

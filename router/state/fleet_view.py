@@ -6,7 +6,7 @@ is always counted. A pool without a ready replica has no capacity.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import inf
 
 import msgspec
@@ -18,6 +18,8 @@ from router.protocol.link import Load, ModelGrant
 from router.state.estimator import Estimator
 from router.state.inflight import Held, Ledger
 
+QUEUE_FULL = "queue_full"
+"""A replica's word for a model that takes nothing now and will after a wait."""
 _REFRESH_S = 0.25
 """How often estimates of silent pools are let fade."""
 
@@ -32,6 +34,8 @@ class ReplicaView(msgspec.Struct, frozen=True):
     models: tuple[str, ...]
     waiting_rows: dict[str, int]
     """Rows queued or running by model, as last reported, however long ago."""
+    closed: dict[str, str]
+    """Models that it takes nothing for now, with its words."""
 
 
 class _Replica(msgspec.Struct):
@@ -40,6 +44,11 @@ class _Replica(msgspec.Struct):
     draining: bool = False
     waiting_rows: dict[str, int] = {}
     reported_s: float = -inf
+    closed: dict[str, tuple[str, str]] = {}
+
+    def takes(self, model: str) -> bool:
+        """Whether it may be sent requests for the model."""
+        return model in self.grants and not self.draining and model not in self.closed
 
 
 class _Pool:
@@ -96,13 +105,13 @@ class FleetView:
         at.replicas.pop(replica, None)
         listed = {g.model: g for g in grants if g.model in at.facts.models}
         at.replicas[replica] = _Replica(listed, provider)
-        self._rebuild(at, measured=True)
+        self._rebuild(at, measured=at.facts.models)
 
     def replica_down(self, pool: str, replica: str) -> None:
         """A replica is gone, with everything it had."""
         at = self._pools[pool]
         if at.replicas.pop(replica, None) is not None:
-            self._rebuild(at, measured=False)
+            self._rebuild(at)
 
     def replica_draining(self, pool: str, replica: str) -> None:
         """A replica finishes what it holds and takes nothing new."""
@@ -110,7 +119,7 @@ class FleetView:
         found = at.replicas.get(replica)
         if found is not None and not found.draining:
             found.draining = True
-            self._rebuild(at, measured=False)
+            self._rebuild(at)
 
     def load(self, pool: str, replica: str, load: Load, now_s: float) -> None:
         """A load report, taken at `now_s`."""
@@ -122,6 +131,10 @@ class FleetView:
         found.reported_s = now_s
         if load.draining:
             self.replica_draining(pool, replica)
+        if load.grants or load.closed != found.closed:
+            found.closed = load.closed
+            found.grants |= {g.model: g for g in load.grants if g.model in found.grants}
+            self._rebuild(at, measured={grant.model for grant in load.grants})
         self._recount(at, now_s)
 
     def observe(self, pool: str, model: str, batch_rows: int, run_s: float, weight: float, now_s: float) -> None:
@@ -134,7 +147,7 @@ class FleetView:
     def able(self, pool: str, model: str, without: Sequence[str] = ()) -> bool:
         """Whether a replica that is not among `without` is ready for the model."""
         replicas = self._pools[pool].replicas.items()
-        return any(not r.draining and model in r.grants and name not in without for name, r in replicas)
+        return any(r.takes(model) and name not in without for name, r in replicas)
 
     def providers(self, pool: str) -> tuple[str, ...]:
         """Providers on which the pool's replicas really run, each once, in the order they came up."""
@@ -143,7 +156,11 @@ class FleetView:
     def replicas(self, pool: str) -> tuple[ReplicaView, ...]:
         """Every replica that is up, in the order they came."""
         known = self._pools[pool].replicas.items()
-        return tuple(ReplicaView(name, r.provider, r.draining, tuple(r.grants), r.waiting_rows) for name, r in known)
+        views = []
+        for name, r in known:
+            closed = {model: words for model, (_, words) in r.closed.items()}
+            views.append(ReplicaView(name, r.provider, r.draining, tuple(r.grants), r.waiting_rows, closed))
+        return tuple(views)
 
     def snapshot(self, now_s: float) -> FleetSnapshot:
         """The fleet at `now_s`; later events do not change it."""
@@ -172,6 +189,7 @@ class FleetView:
                     at.models,
                     waiting,
                     facts.emulation,
+                    facts.region,
                 )
             )
         return FleetSnapshot(now_s, tuple(views))
@@ -198,8 +216,8 @@ class FleetView:
         at.reported = reported
         at.until_s = until_s
 
-    def _rebuild(self, at: _Pool, *, measured: bool) -> None:
-        """Membership changed. `measured`: a new replica brought curves, so estimates start again from them."""
+    def _rebuild(self, at: _Pool, *, measured: Collection[str] = ()) -> None:
+        """What replicas there are or take has changed. Estimates of `measured` models start again, from new curves."""
         ready = [r for r in at.replicas.values() if not r.draining]
         at.ready = len(ready)
         at.draining = bool(at.replicas) and not ready
@@ -208,14 +226,19 @@ class FleetView:
             at.capacity += self._queue_items
         models = dict(at.models)
         for name in at.facts.models:
-            grants = [r.grants[name] for r in ready if name in r.grants]
+            grants = [r.grants[name] for r in ready if r.takes(name)]
             if not grants:
                 # The last known shape stays, so that the version can be told; without a curve it is not ready.
-                models[name] = ServingView(models[name].version, models[name].max_rows, (), models[name].variant)
-                at.estimators.pop(name, None)
+                said = [r.closed[name] for r in ready if name in r.closed]
+                full = next((words for reason, words in said if reason == QUEUE_FULL), "")
+                why = full or next((words for _, words in said), "")
+                old = models[name]
+                models[name] = ServingView(old.version, old.max_rows, (), old.variant, why=why, full=bool(full))
+                if not said or name in measured:
+                    at.estimators.pop(name, None)
                 continue
             max_rows = min(g.max_rows for g in grants)
-            if measured or name not in at.estimators:
+            if name in measured or name not in at.estimators:
                 at.estimators[name] = Estimator(_mean_curve(grants), max_rows)
             models[name] = ServingView(grants[-1].version, max_rows, at.estimators[name].curve, grants[-1].variant)
         at.models = models
@@ -224,6 +247,8 @@ class FleetView:
 
 def _apply(at: _Pool, model: str, estimator: Estimator) -> None:
     old = at.models[model]
+    if not old.curve:  # closed for now
+        return
     at.models = {**at.models, model: ServingView(old.version, old.max_rows, estimator.curve, old.variant)}
 
 

@@ -5,7 +5,7 @@ Owns the credit count of every replica stream of a pool. Sends nothing: it names
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from heapq import heapify, heappop, heappush, heapreplace
 
 import msgspec
@@ -34,7 +34,7 @@ class Entry(msgspec.Struct, eq=False):
 class _Credit:
     """Open items and bytes of one stream against what its replica granted, per model."""
 
-    __slots__ = ("draining", "grants", "open_bytes", "open_items", "open_rows")
+    __slots__ = ("closed", "draining", "grants", "open_bytes", "open_items", "open_rows")
 
     def __init__(self, grants: Sequence[ModelGrant]) -> None:
         self.grants = {grant.model: grant for grant in grants}
@@ -42,15 +42,16 @@ class _Credit:
         self.open_bytes = dict.fromkeys(self.grants, 0)
         self.open_rows = 0
         self.draining = False
+        self.closed: Collection[str] = ()
 
     def takes(self, model: str) -> bool:
         """Whether it may get items of the model, now or once it has credit again."""
-        return model in self.grants and not self.draining
+        return model in self.grants and not self.draining and model not in self.closed
 
     def fits(self, entry: Entry) -> bool:
         model = entry.item.model
         grant = self.grants.get(model)
-        if grant is None or self.draining or self.open_items[model] >= grant.items:
+        if grant is None or self.draining or self.open_items[model] >= grant.items or model in self.closed:
             return False
         # One item over the byte grant may pass alone, or it could never run at all.
         return self.open_items[model] == 0 or self.open_bytes[model] + entry.nbytes <= grant.bytes
@@ -88,6 +89,18 @@ class PoolQueue:
         """Nothing new goes to this replica; what is open there stays. `withdraw_stranded` gives what waited for it."""
         if credit := self._credits.get(replica):
             credit.draining = True
+
+    def replica_changed(self, replica: str, closed: Collection[str], grants: Sequence[ModelGrant]) -> list[Entry]:
+        """It takes no item of the models in `closed` for now, and grants this instead of what it did.
+
+        Returns waiting entries that may be sent to it now. `withdraw_stranded` gives what waited for it alone.
+        """
+        credit = self._credits.get(replica)
+        if credit is None:
+            return []
+        credit.closed = closed
+        credit.grants |= {grant.model: grant for grant in grants if grant.model in credit.grants}
+        return self._assign_waiting()
 
     def replica_down(self, replica: str) -> None:
         """The stream is gone. The caller ends or re-offers what it had sent there."""

@@ -127,7 +127,7 @@ class Metrics:
             cell[0] += 1
         path.deadline[record.deadline_met][0] += 1
         path.target[record.target_met][0] += 1
-        if record.attempts != 1 or record.rejected:
+        if record.attempts != 1 or record.rejected or record.failed:
             self._unusual(record)
         if (value := record.parse_s) > 0.0:
             cell = path.parse
@@ -168,7 +168,15 @@ class Metrics:
             cell[bisect_left(RATIO_BUCKETS, value)] += 1
             cell[-1] += value
 
-    def set_pool(self, pool: str, *, inflight: int, ready_replicas: int, queue_rows: Mapping[str, int]) -> None:
+    def set_pool(
+        self,
+        pool: str,
+        *,
+        inflight: int,
+        ready_replicas: int,
+        queue_rows: Mapping[str, int],
+        open_models: Container[str] = (),
+    ) -> None:
         """State of one pool now, before each flush. `queue_rows` by model. A pool not configured is left out."""
         facts = self._pools.get(pool)
         if facts is None:
@@ -177,6 +185,7 @@ class Metrics:
         self._gauges.cell(table.READY_REPLICAS, pool)[0] = ready_replicas
         for model in facts.models:
             self._gauges.cell(table.QUEUE_ROWS, pool, model)[0] = queue_rows.get(model, 0)
+            self._gauges.cell(table.MODEL_OPEN, pool, model)[0] = int(model in open_models)
 
     def set_overruns(self, pool: str, replica: str, overruns: int) -> None:
         """Overruns of one replica since its start, as its load report has them. All routers may report the same."""
@@ -231,11 +240,13 @@ class Metrics:
         if record.attempts > 1:
             pool = _one_of(record.pool, self._pools) if record.pool else ""
             self._totals.cell(table.RETRIES, pool)[0] += record.attempts - 1
-        elif record.outcome not in ("answered", "client_gone"):
+        elif record.attempts == 0 and record.outcome not in ("answered", "client_gone"):
             model = _one_of(record.model, self._models)
             self._totals.cell(table.REJECTIONS, model, self._reason(record.outcome))[0] += 1
         for pool, reason in record.rejected:
             self._totals.cell(table.POOL_REJECTIONS, _one_of(pool, self._pools), self._reason(reason))[0] += 1
+        for pool, reason in record.failed:
+            self._totals.cell(table.FAILED_ATTEMPTS, _one_of(pool, self._pools), self._reason(reason))[0] += 1
 
     def _reason(self, reason: str) -> str:
         """Reasons are the code's, not the config's: as they come, up to a number no table of reasons reaches."""

@@ -88,6 +88,10 @@ RETRIES = Metric(
     "pointsman_retries_total", _C, "rejections", ("pool",), "dispatches",
     "Dispatches after the first of a request, by the last pool chosen (the pool that took over).",
 )  # fmt: skip
+FAILED_ATTEMPTS = Metric(
+    "pointsman_failed_attempts_total", _C, "rejections", ("pool", "reason"), "dispatches",
+    "Dispatches that a replica refused or that failed there, whether or not another one answered the request then.",
+)  # fmt: skip
 STAGE = Metric(
     "pointsman_stage_seconds", _H, "time", ("pool", "model", "stage"), "seconds",
     "Time of a request in a stage it reached: parse, decide, queue (router and replica), batch, run, and total.",
@@ -148,6 +152,11 @@ READY_REPLICAS = Metric(
     "pointsman_pool_ready_replicas", _G, "fleet", ("pool",), "replicas",
     "Replicas of the pool that may be sent requests now.", Merge.MAX,
 )  # fmt: skip
+MODEL_OPEN = Metric(
+    "pointsman_pool_model_open", _G, "fleet", ("pool", "model"), "1",
+    "1 where some replica of the pool takes requests for the model now, else 0: an upstream may be away while its "
+    "replica is ready.", Merge.MAX,
+)  # fmt: skip
 POOL_INFO = Metric(
     "pointsman_pool_info", _G, "fleet", ("pool", "accelerator", "provider", "emulated"), "1",
     "Configured pools, always 1. emulated=\"true\": timing follows another class's profile.", Merge.MAX,
@@ -182,9 +191,9 @@ FLUSH_FAILURES = Metric(
 )  # fmt: skip
 
 METRICS = (
-    REQUESTS, POOL_REQUESTS, TENANT_CLASS, LAST_ANSWER, REJECTIONS, POOL_REJECTIONS, RETRIES, STAGE, ANSWERED_SECONDS,
-    DEADLINE, TARGET, BATCH_ROWS, ROWS, EXECUTIONS, PREDICTION_RATIO, PREDICTED, ACTUAL, INFLIGHT, QUEUE_ROWS,
-    READY_REPLICAS, POOL_INFO, TIME_SCALE, OVERRUNS, CONFIG_INFO, ROUTERS, AGE, FLUSH_FAILURES,
+    REQUESTS, POOL_REQUESTS, TENANT_CLASS, LAST_ANSWER, REJECTIONS, POOL_REJECTIONS, RETRIES, FAILED_ATTEMPTS, STAGE,
+    ANSWERED_SECONDS, DEADLINE, TARGET, BATCH_ROWS, ROWS, EXECUTIONS, PREDICTION_RATIO, PREDICTED, ACTUAL, INFLIGHT,
+    QUEUE_ROWS, READY_REPLICAS, MODEL_OPEN, POOL_INFO, TIME_SCALE, OVERRUNS, CONFIG_INFO, ROUTERS, AGE, FLUSH_FAILURES,
 )  # fmt: skip
 
 LABELS = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -77,11 +78,14 @@ MESSAGES = {
         1, "local", "local#1", "x86-cpu", "CPUExecutionProvider", False,
         [ModelGrant("mlp", "1", 32, 256, 1 << 20, [(1, 0.0005), (32, 0.002)], "fp32")], "0123456789abcdef",
     ),
-    "submit": Submit([Item(7, "mlp", "1", 50_000, 1, "search", "p-1", "r-1", 1, ["y"], [FP32, BYTES])]),
+    "submit": Submit([Item(7, "mlp", "1", 50_000, 1, "search", "p-1", "r-1", 1, ["y"], [FP32, BYTES], 2)]),
     "cancel": Cancel([7, 8]),
     "answers": Answers(
         1, [Answer(7, "", "", True, 120, 30, 900, 4, [FP32], "1"), Answer(8, "expired", "late", False, 0, 0, 0, 0, [])],
-        Load({"mlp": 5}, False, 0),
+        Load(
+            {"mlp": 5}, False, 0, {"mlp": ("queue_full", "upstream: it answers 429")},
+            [ModelGrant("mlp", "1", 16, 256, 1 << 20, [(1, 0.0005)])],
+        ),
     ),
     "drain": Drain(),
     "ping": Ping(1),
@@ -158,6 +162,18 @@ def test_a_replica_that_names_no_variant_is_understood():
     """As one of the version before does: fields are only ever added at the end."""
     (got,) = FrameReader(1 << 20, 1).feed(hex_lines("frames.hex")["welcome_without_variant"])
     assert [(grant.model, grant.variant) for grant in got.grants] == [("mlp", "")]
+
+
+@pytest.mark.parametrize("name", ["submit", "answers"])
+def test_frames_of_the_version_before_still_read(name):
+    """What has been appended since has its default: routers and replicas need not be replaced in the same moment."""
+    (old,) = FrameReader(1 << 20, 1).feed(hex_lines("frames.hex")[f"{name}_before"])
+    (new,) = FrameReader(1 << 20, 1).feed(hex_lines("frames.hex")[name])
+    if name == "submit":
+        assert msgspec.structs.replace(new.items[0], hops=0) == old.items[0]
+    else:
+        assert old.answers == new.answers
+        assert old.load == Load({"mlp": 5}, False, 0)
 
 
 def test_fragments_are_written_as_they_always_were():

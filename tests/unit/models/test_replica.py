@@ -160,3 +160,47 @@ def test_a_draining_replica_admits_nothing_and_is_drained_once_the_last_item_has
     assert not core.drained
     core.done("fast", 1)
     assert core.drained
+
+
+def alone(*items, at_once=2):
+    """A replica that runs items each by itself, so many at once, and holds these."""
+    core = ReplicaCore({"fast": BatchRule(8)}, 8, 100, alone=at_once)
+    for each in items:
+        assert core.admit(each, 0) is None
+    return core
+
+
+def test_items_that_run_alone_run_several_at_once_and_end_one_by_one():
+    """In any order; each that ends makes room for the next."""
+    core = alone(item("a"), item("b"), item("c"))
+    assert [core.take("fast", 0).batch[0].key for _ in range(2)] == ["a", "b"]
+    assert core.take("fast", 0) is None
+    assert core.ready_lanes() == []
+    assert core.waiting_rows() == {"fast": 3}
+    (ended,) = core.done("fast", 1, "b")
+    assert ended.item.key == "b"
+    assert core.ready_lanes() == ["fast"]
+    assert core.take("fast", 1).batch[0].key == "c"
+    assert core.waiting_rows() == {"fast": 2}
+    with pytest.raises(ValueError, match="no batch"):
+        core.done("fast", 1, "b")
+    assert {each.item.key for key in ("c", "a") for each in core.done("fast", 2, key)} == {"a", "c"}
+    assert core.held_items == 0
+
+
+def test_cancelling_one_that_runs_alone_leaves_the_others():
+    """Its end says so."""
+    core = alone(item("a"), item("b"))
+    for _ in range(2):
+        core.take("fast", 0)
+    assert core.cancel("a") is False
+    assert [core.done("fast", 1, key)[0].cancelled for key in ("b", "a")] == [False, True]
+
+
+def test_what_waits_can_be_taken_back_while_what_runs_goes_on():
+    """In the order in which it would have run."""
+    core = alone(item("a"), item("late", deadline_s=20), item("b", deadline_s=5), at_once=1)
+    taken = core.take("fast", 0).batch[0].key
+    withdrawn = [each.key for each in core.withdraw("fast")]
+    assert (taken, withdrawn) == ("b", ["a", "late"])
+    assert core.held_keys() == ["b"]

@@ -33,6 +33,8 @@ def test_every_reason_has_its_statuses():
         "draining": (503, "UNAVAILABLE"),
         "deadline_unmeetable": (504, "DEADLINE_EXCEEDED"),
         "backend_failed": (502, "INTERNAL"),
+        "wrong_accelerator": (502, "INTERNAL"),
+        "too_many_hops": (508, "FAILED_PRECONDITION"),
         "backend_lost": (502, "UNAVAILABLE"),
         "backend_timeout": (504, "DEADLINE_EXCEEDED"),
         "internal": (500, "INTERNAL"),

@@ -198,3 +198,63 @@ def test_the_variant_that_a_pool_serves_is_known_and_stays_known(view):
     assert (seen(view).models["m"].curve[0][1] > 0.02, seen(view).models["m"].variant) == (True, "fp16")
     view.replica_down("a", "r1")
     assert (seen(view).models["m"].curve, seen(view).models["m"].variant) == ((), "fp16")
+
+
+def closed(reason="backend_lost", model="m", grants=()):
+    return Load({}, False, 0, {model: (reason, f"upstream: {reason}")}, list(grants))
+
+
+def test_a_model_that_a_replica_has_closed_is_not_ready_and_says_why(view):
+    """The other model and the other pool stay as they were; opened again, it is as before."""
+    view.replica_up("a", "r1", [grant("m"), grant("n")])
+    before = seen(view).models["m"]
+    view.load("a", "r1", closed(), 1.0)
+    serving = seen(view, 1.0).models["m"]
+    assert (serving.curve, serving.why, serving.full) == ((), "upstream: backend_lost", False)
+    assert seen(view, 1.0).models["n"].curve
+    assert not view.able("a", "m")
+    assert view.able("a", "n")
+    assert view.replicas("a")[0].closed == {"m": "upstream: backend_lost"}
+    view.load("a", "r1", load(), 2.0)
+    assert seen(view, 2.0).models["m"] == before
+
+
+def test_one_that_is_full_says_that_waiting_helps(view):
+    """A refusal for want of room is no absence."""
+    view.replica_up("a", "r1", [grant("m")])
+    view.load("a", "r1", closed("queue_full"), 1.0)
+    assert seen(view, 1.0).models["m"].full
+
+
+def test_a_model_is_ready_while_one_replica_takes_it(view):
+    """The pool has two."""
+    view.replica_up("a", "r1", [grant("m")])
+    view.replica_up("a", "r2", [grant("m")])
+    view.load("a", "r1", closed(), 1.0)
+    assert seen(view, 1.0).models["m"].curve
+    assert view.able("a", "m")
+    assert not view.able("a", "m", ("r2",))
+
+
+def test_a_closed_model_keeps_what_was_learned_of_it(view):
+    """A moment of 429 does not make it as fast as it was at its start."""
+    view.replica_up("a", "r1", [grant("m")])
+    for _ in range(50):
+        view.observe("a", "m", 1, 0.040, 1.0, 1.0)
+    learned = seen(view, 1.0).models["m"].curve
+    view.load("a", "r1", closed("queue_full"), 1.0)
+    view.observe("a", "m", 1, 0.040, 1.0, 1.0)
+    assert seen(view, 1.0).models["m"].curve == ()
+    view.load("a", "r1", load(), 1.0)
+    assert service_s(seen(view, 1.0).models["m"].curve, 1) == pytest.approx(service_s(learned, 1), rel=0.1)
+
+
+def test_a_grant_that_comes_later_replaces_the_curve(view):
+    """A model is measured after its replica came, or has become slower."""
+    view.replica_up("a", "r1", [grant("m", curve=[]), grant("n")])
+    assert not seen(view).models["m"].curve
+    view.load("a", "r1", Load({}, False, 0, {}, [grant("m", max_rows=4, curve=[(1, 0.5), (4, 1.0)])]), 1.0)
+    serving = seen(view, 1.0).models["m"]
+    assert (serving.max_rows, service_s(serving.curve, 4)) == (4, 1.0)
+    view.load("a", "r1", Load({}, False, 0, {}, [grant("other")]), 1.0)
+    assert set(seen(view, 1.0).models) == {"m", "n"}

@@ -143,3 +143,26 @@ def test_the_bounds_hold_over_what_comes_and_goes():
     one = entry(nbytes=9_999)
     assert [offered(queue, each) for each in (one, entry())] == ["", None]
     assert queue.finished(held) == [one]
+
+
+def test_a_model_that_a_replica_has_closed_goes_to_the_others_and_nothing_waits_for_it():
+    """What waited for it alone is given back; opened again, it takes what waits."""
+    queue = pool("r1", "r2")
+    assert [offered(queue, entry()) for _ in range(2)] == ["r1", "r2"]
+    for_r1 = entry("r2")
+    assert offered(queue, for_r1) == ""
+    assert queue.replica_changed("r1", {"m"}, []) == []
+    assert queue.withdraw_stranded() == [for_r1]
+    waiting = entry()
+    assert offered(queue, waiting) == ""
+    assert queue.replica_changed("r1", (), grants(items=2)) == [waiting]
+    assert waiting.replica == "r1"
+
+
+def test_a_pool_whose_every_replica_has_closed_the_model_takes_none_of_it():
+    """Another model is served."""
+    queue = pool()
+    queue.replica_up("r1", [*grants(), *grants(model="n")])
+    queue.replica_changed("r1", {"m"}, [])
+    assert offered(queue, entry()) is None
+    assert offered(queue, entry(model="n")) == "r1"

@@ -40,7 +40,8 @@ RECORDS = [
     RequestRecord("r2", "", "", "unauthenticated", 401, total_s=0.0001220703125),
     RequestRecord("r3", "search", "minilm", "policy_denied", 403, total_s=0.000244140625, parse_s=0.0001220703125,
                   rejected=(("a910", "policy"), ("cpu", "policy"))),
-    RequestRecord("r4", 'quo"te\\', "minilm", "backend_lost", 502, "a910", attempts=1, total_s=0.5),
+    RequestRecord("r4", 'quo"te\\', "minilm", "backend_lost", 502, "a910", attempts=1, total_s=0.5,
+                  failed=(("a910", "backend_lost"),)),
 ]  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def folder(tmp_path: Path):
     for live in (False, True):
         metrics = Metrics(tmp_path)
         metrics.configure(version="v1", tenants=["search", 'quo"te\\'], models=["minilm"], pools=POOLS)
-        metrics.set_pool("cpu", inflight=3, ready_replicas=2, queue_rows={"minilm": 7})
+        metrics.set_pool("cpu", inflight=3, ready_replicas=2, queue_rows={"minilm": 7}, open_models=["minilm"])
         metrics.set_overruns("a910", "replica-1", 4 if live else 3)
         for record in RECORDS:
             metrics.observe(record)
