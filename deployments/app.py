@@ -14,7 +14,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
-from deployments.environments import needed, runtime_env
+from deployments.environments import runtime_env
 from deployments.loopback import LOOPBACK
 from deployments.membership import POOL_DEPLOYMENT, app_name
 from deployments.placement import place
@@ -65,7 +65,7 @@ def applications(settings: Settings, paths: Paths, generations: dict[str, int] |
 
 def _pool(pool: PoolSettings, settings: Settings, paths: Paths, generation: int) -> dict[str, Any]:
     facts = pool.facts
-    placement = place(facts.accelerator.name, facts.emulated)
+    placement = place(pool)
     args = PoolArgs(
         name=facts.name,
         accelerator=facts.accelerator.name,
@@ -84,8 +84,7 @@ def _pool(pool: PoolSettings, settings: Settings, paths: Paths, generation: int)
     )
     actor_options = placement.ray_actor_options()
     if pool.backend == "onnx":
-        # Where no environment can run the provider, the main one is taken: its refusal says what is missing.
-        actor_options["runtime_env"] = runtime_env(needed(facts.provider) or "")
+        actor_options["runtime_env"] = runtime_env(facts.provider)
     deployment: dict[str, Any] = {
         "ray_actor_options": actor_options,
         "health_check_period_s": HEALTH_PERIOD_S,

@@ -11,6 +11,7 @@ import click
 
 from deployments import serving
 from deployments.devices import probe
+from deployments.words import explained, table
 from router.config.problems import ConfigError
 from router.policy.credentials import KEY_BYTES, digest, new_key
 
@@ -40,15 +41,22 @@ def main() -> None:
 @main.command()
 @config_option
 @state_option
-def serve(config: Path, state: Path) -> None:
+@click.option("--resource", multiple=True, metavar="NAME=AMOUNT", help="A Ray resource of this machine, if undetected.")
+@click.option("--label", multiple=True, metavar="KEY=VALUE", help="A label of this machine, as pools may ask for.")
+def serve(config: Path, state: Path, resource: tuple[str, ...], label: tuple[str, ...]) -> None:
     """Start a fleet on this machine and keep it until Ctrl-C.
 
     \b
     pointsman serve
     pointsman serve --config my-fleet.yaml
+    pointsman serve --resource ACME_NPU=4 --label pointsman.io/accelerator=nvidia-a100-80g
     """
+    try:
+        resources = {name: float(amount) for name, amount in _pairs(resource).items()}
+    except ValueError as error:
+        raise click.UsageError(f"--resource: {error}") from error
     with _config_errors():
-        sys.exit(serving.serve(config, state))
+        sys.exit(serving.serve(config, state, resources, _pairs(label)))
 
 
 @main.command()
@@ -126,7 +134,7 @@ def explain(
     status, answer = serving.post_json(f"{url}/v1/explain", body, headers)
     if status != 200:
         raise click.ClickException(f"{status}: {answer.get('error', answer)}")
-    click.echo(json.dumps(answer, indent=2) if as_json else serving.explained(answer))
+    click.echo(json.dumps(answer, indent=2) if as_json else explained(answer))
 
 
 @main.command()
@@ -142,7 +150,7 @@ def devices() -> None:
             rows.append((report.provider, "no", report.missing))
         else:
             rows.append((report.provider, "yes", f"{report.placement.provider} on {report.placement.device}"))
-    click.echo(serving.table(("provider", "runs", "where, or what is missing"), rows))
+    click.echo(table(("provider", "runs", "where, or what is missing"), rows))
 
 
 @main.command()
@@ -169,6 +177,13 @@ def status(state: Path) -> None:
     pointsman status
     """
     click.echo(serving.status(state))
+
+
+def _pairs(given: tuple[str, ...]) -> dict[str, str]:
+    """NAME=VALUE arguments as a mapping."""
+    if wrong := [pair for pair in given if "=" not in pair]:
+        raise click.UsageError(f"{wrong[0]}: NAME=VALUE is needed")
+    return dict(pair.split("=", 1) for pair in given)
 
 
 class _config_errors:

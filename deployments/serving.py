@@ -1,4 +1,4 @@
-"""What `pointsman serve` and its companions do: check, start, show, wait, stop. Words for people live here."""
+"""What `pointsman serve` and its companions do: check, start, show, wait, stop."""
 
 from __future__ import annotations
 
@@ -10,23 +10,28 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from deployments.environments import EnvironmentProblem, needed
 from deployments.keys import LocalKeys, admin_key, local_keys, stream_key
 from deployments.placement import PlacementError, place
+from deployments.words import SHOWN, say, state_words, table
 from models.repository import load_store
 from router.config.load import load
 from router.config.problems import ConfigError, Problem
 from router.config.settings import ServerSettings, Settings
 
+if TYPE_CHECKING:
+    from deployments.cluster import Status
+
 START_TIMEOUT_S = 120.0
 READY_TIMEOUT_S = 30.0
+WATCH_PERIOD_S = 2.0
 GENERATIONS = "generations.json"
 """In the run folder: how often each application of the running fleet was restarted on purpose."""
 CLUSTER = "cluster"
@@ -48,16 +53,19 @@ def checked(config: Path, state: Path) -> Settings:
     problems = []
     for index, pool in enumerate(settings.pools):
         try:
-            place(pool.facts.accelerator.name, pool.facts.emulated)
+            place(pool)
         except PlacementError as error:
-            problems.append(Problem(str(config), 1, f"pools[{index}].accelerator", str(error)))
+            problems.append(Problem(str(config), 1, f"pools[{index}]", str(error)))
     if problems:
         raise ConfigError(problems)
     return settings
 
 
-def serve(config: Path, state: Path) -> int:
-    """Start the fleet, print how to use it, wait for Ctrl-C, stop it. Returns the exit status."""
+def serve(config: Path, state: Path, resources: dict[str, float], labels: dict[str, str]) -> int:
+    """Start the fleet, print how to use it, wait for Ctrl-C, stop it. Returns the exit status.
+
+    `resources` and `labels`: what this machine has and Ray does not detect.
+    """
     started_s = time.monotonic()
     settings = checked(config, state)
     if taken := _taken(settings.server):
@@ -84,21 +92,21 @@ def serve(config: Path, state: Path) -> int:
     except EnvironmentProblem as error:
         say(str(error))
         return 2
-    with cluster.local_cluster(run / CLUSTER):
+    with cluster.local_cluster(run / CLUSTER, resources, labels):
         signal.signal(signal.SIGINT, lambda *_: stop.set())
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         say(f"starting {len(settings.pools)} pools and {settings.server.routers} router")
         cluster.deploy(applications)
-        names = [application["name"] for application in applications]
-        cluster.wait_settled(names, START_TIMEOUT_S, _show_status, stop.is_set)
+        watch = cluster.Watch([application["name"] for application in applications], _show_status)
+        cluster.wait_settled(watch, START_TIMEOUT_S, stop.is_set)
         ready = _wait_listening(settings, stop)
         if not stop.is_set():
             click.echo(_pool_table(settings))
             click.echo(_how_to_use(settings, keys))
             state_now = "ready" if ready else "started, with no pool ready,"
             say(f"{state_now} after {time.monotonic() - started_s:.1f} s; Ctrl-C stops everything")
-        while not stop.wait(0.2):
-            pass
+        while not stop.wait(WATCH_PERIOD_S):
+            watch.look()
         say("stopping")
     say("stopped")
     return 0
@@ -123,20 +131,25 @@ def restart(name: str, config: Path, state: Path) -> None:
         cluster.deploy(applications)
         file.write_text(json.dumps(generations))
         time.sleep(1.0)
-        cluster.wait_settled([target], START_TIMEOUT_S, _show_status)
+        cluster.wait_settled(cluster.Watch([target], _show_status), START_TIMEOUT_S)
 
 
 def status(state: Path) -> str:
-    """The fleet as a router sees it, as a table."""
-    from deployments import cluster
+    """The fleet as a router sees it, as a table; of a pool that does not run, why."""
+    from deployments import cluster  # first, as in `serve`
+
+    from deployments.membership import app_name  # isort: skip
 
     with _running_fleet(state):
         pools = cluster.router_state()["pools"]
-    rows = [
-        (p["name"], p["accelerator"], "yes" if p["emulated"] else "", p["ready_replicas"], p["inflight"], p["capacity"])
-        for p in pools
-    ]
-    return table(("pool", "class", "emulated", "ready", "in flight", "capacity"), rows)
+        running = cluster.statuses()
+    rows = []
+    for p in pools:
+        found = running.get(app_name(p["name"]))
+        words = state_words(found.status, found.message) if found else "not started"
+        marked = "yes" if p["emulated"] else ""
+        rows.append((p["name"], p["accelerator"], marked, p["ready_replicas"], p["inflight"], p["capacity"], words))
+    return table(("pool", "class", "emulated", "ready", "in flight", "capacity", "state"), rows)
 
 
 def operator_key(state: Path) -> str:
@@ -145,37 +158,6 @@ def operator_key(state: Path) -> str:
     if not key:
         raise click.ClickException("no admin key was made here: give one with --admin-key or POINTSMAN_ADMIN_KEY")
     return key
-
-
-def say(text: str) -> None:
-    """One line of progress."""
-    click.echo(f"pointsman: {text}", err=True)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table for people."""
-    cells = [[str(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(len(row[at]) for row in cells) for at in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
-    )
-
-
-def explained(answer: dict[str, Any]) -> str:
-    """An explain answer as a table."""
-    rows = [
-        (
-            pool["pool"],
-            pool["accelerator"] + (" (emulated)" if pool["emulated"] else ""),
-            pool["status"],
-            f"{pool['score']:.3f}" if "score" in pool else "",
-            f"{pool['predicted_s'] * 1e3:.2f} ms" if pool["predicted_s"] else "",
-            pool["words"],
-        )
-        for pool in answer["pools"]
-    ]
-    head = f"request {answer['request_id']}, tenant {answer['tenant']}, policy {answer['policy_version']}"
-    return head + "\n" + table(("pool", "class", "status", "score", "predicted", "why"), rows)
 
 
 def post_json(url: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
@@ -211,18 +193,9 @@ def _ask_for_environments(settings: Settings) -> None:
             needed(provider)
 
 
-def _show_status(name: str, status: str, message: str) -> None:
-    if status == "RUNNING":
-        say(f"{name}: running")
-    elif status in {"DEPLOY_FAILED", "UNHEALTHY"}:
-        say(f"{name}: {status.lower()}: {_last_line(message)}")
-
-
-def _last_line(message: str) -> str:
-    """The line of a traceback that says what is wrong."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    errors = [line for line in lines if "Error" in line]
-    return (errors or lines or ["no message"])[-1]
+def _show_status(name: str, status: Status) -> None:
+    if status.status in SHOWN:
+        say(f"{name}: {state_words(status.status, status.message)}")
 
 
 def _wait_listening(settings: Settings, stop: threading.Event) -> bool:
@@ -267,15 +240,19 @@ def _pool_table(settings: Settings) -> str:
     rows = []
     for pool in settings.pools:
         name = app_name(pool.facts.name)
-        up = running.get(name, ("", ""))[0] == "RUNNING"
-        placed = cluster.placements(name) if up else {}
+        found = running.get(name)
+        placed = cluster.placements(name) if found and found.running else {}
         providers = ", ".join(sorted({str(p["provider"]) for p in placed.values()})) or "-"
         marked = "yes" if pool.facts.emulated else "no"
         accelerator = pool.facts.accelerator.name
-        rows.append(
-            (pool.facts.name, accelerator, marked, providers, ", ".join(pool.facts.models), "up" if up else "down")
-        )
+        rows.append((pool.facts.name, accelerator, marked, providers, ", ".join(pool.facts.models), _up(found)))
     return table(("pool", "class", "emulated", "execution provider", "models", "state"), rows)
+
+
+def _up(found: Status | None) -> str:
+    if found is None or found.status not in {"RUNNING", "WAITING", "FULL"}:
+        return "down"
+    return "up" if found.status == "RUNNING" else f"{found.running} up, waits for hardware"
 
 
 def _how_to_use(settings: Settings, keys: LocalKeys) -> str:

@@ -20,7 +20,8 @@ PRODUCT = ("router/", "models/", "deployments/")
 
 DOORS: dict[str, tuple[str, ...]] = {
     "ray": tuple(
-        f"deployments/{name}.py" for name in ("app", "cli", "pool", "membership", "control", "cluster", "loopback")
+        f"deployments/{name}.py"
+        for name in ("app", "cli", "pool", "membership", "control", "cluster", "loopback", "machine")
     ),
     "onnxruntime": ("deployments/backends/onnx.py", "deployments/devices.py"),
 }

@@ -155,7 +155,10 @@ def _pool(draft: Draft[Fleet], path: str, pool: Pool, entry: Accelerator) -> Poo
         cost=pool.cost,
         models=tuple(pool.models),
     )
-    return PoolSettings(facts, pool.replicas.min, pool.replicas.max, backend.type, given, hardware_of(entry))
+    replicas = pool.replicas
+    return PoolSettings(
+        facts, replicas.min, replicas.max, backend.type, given, hardware_of(entry), dict(pool.node_labels)
+    )
 
 
 def _check_backend(draft: Draft[Fleet], path: str, backend: Backend) -> None:

@@ -35,6 +35,8 @@ class PoolSettings(msgspec.Struct, frozen=True):
     """Backend kind: onnx, emulated, ..."""
     options: dict[str, Option]
     hardware: Hardware = Hardware()
+    node_labels: dict[str, str] = {}
+    """Labels that a node must have to hold a replica."""
 
 
 class ModelPolicy(msgspec.Struct, frozen=True):

@@ -178,14 +178,20 @@ def test_a_model_that_openvino_cannot_hold_whole_does_not_start(tmp_path):
 def test_openvino_without_an_intel_device_does_not_start(tmp_path):
     """The error names the provider, what is here, and what to do instead."""
     spec, _, _ = tiny_model(tmp_path)
-    with pytest.raises(BackendError, match=r"openvino: .* offers no CPU device .*CPU.* Intel .*provider cpu"):
+    with pytest.raises(
+        BackendError, match=r"openvino: .* offers no CPU device .*CPU.* Intel .*`make env-openvino`.*provider cpu"
+    ):
         OnnxBackend(spec, {"provider": "openvino"})
 
 
 @pytest.mark.parametrize(
     ("hide", "words"),
     [
-        ("sys.modules['onnxruntime_ep_openvino'] = None", "the package onnxruntime-ep-openvino is not installed"),
+        (
+            "sys.modules['onnxruntime_ep_openvino'] = None",
+            "onnxruntime-ep-openvino is not installed (import of onnxruntime_ep_openvino halted; None in sys.modules): "
+            "install it beside onnxruntime, or `make env-openvino`",
+        ),
         (
             "import onnxruntime_ep_openvino as p; p.get_library_path = lambda: '/nowhere/libplugin.so'",
             "the plugin library of onnxruntime-ep-openvino cannot be loaded: no such library: /nowhere/libplugin.so",
@@ -224,9 +230,15 @@ except BackendError as error:
         ({"provider": "cpu", "threads": "2"}, "threads"),
         ({"threads": 0}, "threads must be at least 1"),
         ({"provider": "vulkan"}, "unknown provider 'vulkan', known: cpu, openvino"),
-        ({"provider": "cuda"}, "needs the package onnxruntime-gpu"),
-        ({"provider": "tensorrt"}, "needs the package onnxruntime-gpu"),
-        ({"provider": "cann"}, "needs the package onnxruntime-cann"),
+        (
+            {"provider": "cuda"},
+            r"not in this build, onnxruntime 1.* onnxruntime-gpu, .*`make env-cuda`.*pointsman-cuda",
+        ),
+        (
+            {"provider": "tensorrt"},
+            r"onnxruntime-gpu, .*`make env-cuda`\) or an image that has it \(pointsman-tensorrt",
+        ),
+        ({"provider": "cann"}, r"onnxruntime-cann, .*an environment of its own \(`make env-cann`\) or an image"),
     ],
 )
 def test_options_that_cannot_be_met_are_refused_by_name(options, words, tmp_path):
