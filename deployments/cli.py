@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import click
+import msgspec
 
 from deployments import serving
-from deployments.devices import probe
+from deployments.devices import DeviceReport, survey
+from deployments.machine import detected, processor
 from deployments.words import explained, table
 from router.config.problems import ConfigError
 from router.policy.credentials import KEY_BYTES, digest, new_key
@@ -138,19 +140,32 @@ def explain(
 
 
 @main.command()
-def devices() -> None:
-    """What this machine can run: each provider proved by a small graph, or what it lacks.
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+def devices(as_json: bool) -> None:
+    """What this machine can run: each provider proved by a small graph, in each environment, or what it lacks.
 
     \b
     pointsman devices
+    pointsman devices --json
     """
-    rows = []
-    for report in probe():
-        if report.placement is None:
-            rows.append((report.provider, "no", report.missing))
-        else:
-            rows.append((report.provider, "yes", f"{report.placement.provider} on {report.placement.device}"))
-    click.echo(table(("provider", "runs", "where, or what is missing"), rows))
+    cpu, found, reports = processor(), detected(), survey()
+    if as_json:
+        everything = {"cpu": cpu, "ray": found, "providers": reports}
+        click.echo(json.dumps(msgspec.to_builtins(everything), indent=2))
+        return
+    click.echo(
+        f"CPU   {cpu.model or 'unknown'}, {cpu.cores} cores, {' '.join(cpu.flags) or 'no vector extensions known'}"
+    )
+    ray = ", ".join(f"{each.resource} {each.count} {each.type}".strip() for each in found)
+    click.echo(f"Ray   {ray or 'detects no accelerator here'}\n")
+    head = ("provider", "environment", "runs", "ONNX Runtime", "where, or what is missing and what to do")
+    click.echo(table(head, [_device_row(report) for report in reports]))
+
+
+def _device_row(report: DeviceReport) -> tuple[str, ...]:
+    placed = report.placement
+    where = f"{placed.nodes} nodes on {placed.provider}, {placed.device}" if placed else report.missing
+    return report.provider, report.environment, "yes" if placed else "no", report.runtime or "-", where
 
 
 @main.command()

@@ -56,11 +56,16 @@ def needed(provider: str) -> str:
         return ""
     if entry.plugin:
         return "" if _runs_here(provider) else entry.environment
+    return "" if installed(entry.fork) else entry.environment
+
+
+def installed(distribution: str) -> bool:
+    """Whether the main environment has that package."""
     try:
-        importlib.metadata.distribution(entry.fork)
+        importlib.metadata.distribution(distribution)
     except importlib.metadata.PackageNotFoundError:
-        return entry.environment
-    return ""
+        return False
+    return True
 
 
 def runtime_env(provider: str) -> dict[str, object]:

@@ -129,14 +129,14 @@ def _provider(name: str) -> Provider:
             raise BackendError(f"provider {name}: {provider.ep} cannot load on this machine. Missing: {lacks}.")
     elif not provider.plugin:
         raise BackendError(
-            f"provider {name}: {provider.ep} is not in this build, {_build()}. It needs the package {provider.fork}, "
+            f"provider {name}: {provider.ep} is not in this build, {build()}. It needs the package {provider.fork}, "
             f"which replaces onnxruntime: an environment of its own (`make env-{provider.environment}`) or an image "
             f"that has it ({provider.image})."
         )
     return provider
 
 
-def _build() -> str:
+def build() -> str:
     """The build of ONNX Runtime that this process runs, as `package version`."""
     return " and ".join(f"{owner.name} {owner.version}" for owner in _owners()) or f"onnxruntime {ort.__version__}"
 
@@ -154,7 +154,7 @@ def _several_builds() -> str:
     if len(_owners()) < 2:
         return ""
     return (
-        f"several packages own the folder onnxruntime of this environment: {_build()}. Which one runs depends on the "
+        f"several packages own the folder onnxruntime of this environment: {build()}. Which one runs depends on the "
         "order of installation. Uninstall them all and install one; give each other its own environment."
     )
 
