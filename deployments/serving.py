@@ -146,7 +146,7 @@ def status(state: Path) -> str:
     rows = []
     for p in pools:
         found = running.get(app_name(p["name"]))
-        words = state_words(found.status, found.message) if found else "not started"
+        words = state_words(found.status, found.message, found.running) if found else "not started"
         marked = "yes" if p["emulated"] else ""
         rows.append((p["name"], p["accelerator"], marked, p["ready_replicas"], p["inflight"], p["capacity"], words))
     return table(("pool", "class", "emulated", "ready", "in flight", "capacity", "state"), rows)
@@ -195,7 +195,7 @@ def _ask_for_environments(settings: Settings) -> None:
 
 def _show_status(name: str, status: Status) -> None:
     if status.status in SHOWN:
-        say(f"{name}: {state_words(status.status, status.message)}")
+        say(f"{name}: {state_words(status.status, status.message, status.running)}")
 
 
 def _wait_listening(settings: Settings, stop: threading.Event) -> bool:
@@ -252,7 +252,9 @@ def _pool_table(settings: Settings) -> str:
 def _up(found: Status | None) -> str:
     if found is None or found.status not in {"RUNNING", "WAITING", "FULL"}:
         return "down"
-    return "up" if found.status == "RUNNING" else f"{found.running} up, waits for hardware"
+    if found.status == "RUNNING":
+        return "up" if found.running else "no replica"
+    return f"{found.running} up, waits for hardware"
 
 
 def _how_to_use(settings: Settings, keys: LocalKeys) -> str:

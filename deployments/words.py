@@ -44,10 +44,10 @@ def explained(answer: dict[str, Any]) -> str:
     return head + "\n" + table(("pool", "class", "status", "score", "predicted", "why"), rows)
 
 
-def state_words(status: str, message: str) -> str:
-    """A status of cluster.py for people."""
+def state_words(status: str, message: str, running: int) -> str:
+    """A status of cluster.py for people; `running`: how many replicas run."""
     if status == "RUNNING":
-        return "running"
+        return "running" if running else "no replica is asked for"
     if status in {"WAITING", "FULL"}:
         return message
     return f"{status.lower()}: {last_line(message)}" if status in SHOWN else status.lower()
