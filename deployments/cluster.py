@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,7 +26,9 @@ import msgspec
 import ray
 from ray import serve
 from ray._private import state as gcs
+from ray.exceptions import RayError
 from ray.serve.context import _get_global_client
+from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.loopback import LOOPBACK
@@ -142,16 +145,20 @@ class Status(msgspec.Struct, frozen=True):
 
 
 def statuses() -> dict[str, Status]:
-    """Every application by name."""
-    waits = _waits()
+    """Every application by name. Raises ray.exceptions.RayError where Serve does not answer."""
+    applications = serve.status().applications
+    counts = {
+        name: Counter({state: n for each in app.deployments.values() for state, n in each.replica_states.items()})
+        for name, app in applications.items()
+    }
+    waits = _waits() if any(count["STARTING"] for count in counts.values()) else {}
     found = {}
-    for name, application in serve.status().applications.items():
+    for name, application in applications.items():
+        running = counts[name]["RUNNING"]
         # A failed deployment says why; its application only that it failed.
         told = [each.message for each in application.deployments.values() if each.message]
-        message = "\n".join(told) or application.message
-        running = sum(int(each.replica_states.get("RUNNING", 0)) for each in application.deployments.values())
-        status = str(getattr(application.status, "value", application.status))
-        found[name] = Status(*waits[name], running) if name in waits else Status(status, message, running)
+        status = (application.status.value, "\n".join(told) or application.message)
+        found[name] = Status(*waits.get(name, status), running)
     return found
 
 
@@ -216,9 +223,22 @@ class Watch:
         """Whether nothing more will come of waiting: each runs, has failed, or finds no node."""
         return all(status.status in SETTLED for status in self._seen.values())
 
-    def all_run(self) -> bool:
-        """Whether each of them runs."""
-        return all(status.status == "RUNNING" for status in self._seen.values())
+
+@contextmanager
+def followed(watch: Watch, period_s: float, over: threading.Event) -> Iterator[None]:
+    """During the block, look every so often until it is over. What Serve does not answer now, it will later."""
+
+    def look() -> None:
+        while not over.wait(period_s):
+            with suppress(RayError, RayServeException, TimeoutError):
+                watch.look()
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(CONNECT_TIMEOUT_S)
 
 
 def wait_settled(watch: Watch, timeout_s: float, given_up: Callable[[], bool] = lambda: False) -> None:

@@ -105,8 +105,9 @@ def serve(config: Path, state: Path, resources: dict[str, float], labels: dict[s
             click.echo(_how_to_use(settings, keys))
             state_now = "ready" if ready else "started, with no pool ready,"
             say(f"{state_now} after {time.monotonic() - started_s:.1f} s; Ctrl-C stops everything")
-        while not stop.wait(WATCH_PERIOD_S):
-            watch.look()
+        with cluster.followed(watch, WATCH_PERIOD_S, stop):
+            while not stop.wait(0.2):
+                pass
         say("stopping")
     say("stopped")
     return 0
