@@ -17,8 +17,8 @@ UV_PIP = $(if $(INDEX),UV_DEFAULT_INDEX=$(INDEX)) $(UV) pip
 INSTALL = $(UV_PIP) install --no-deps --build-constraints $(LOCKS)/tools.txt --python
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format models bench bench-wire soak fuzz env-openvino env-clients env-helm env-upstream \
-	proto lock clean
+.PHONY: help serve test check format models bench bench-wire soak fuzz env-openvino env-cuda env-cann env-clients \
+	env-helm env-upstream proto lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,7 +26,8 @@ help: ## this list
 serve: $(VENV)/.serve models $(VENV)/.providers ## start the example fleet here (ARGS='--config FILE': another)
 	@$(BIN)/pointsman serve $(ARGS)
 
-test: $(VENV)/.dev models env-openvino env-clients env-helm env-upstream ## every test, with real Ray, ONNX Runtime and Prometheus (ARGS for pytest)
+ENVIRONMENTS := env-openvino env-cuda env-cann env-clients env-helm env-upstream
+test: $(VENV)/.dev models $(ENVIRONMENTS) ## every test, with real Ray, ONNX Runtime and Prometheus (ARGS for pytest)
 	@$(BIN)/pytest $(ARGS)
 
 check: $(VENV)/.dev ## the gate: format, lint, types, layers, budgets
@@ -56,6 +57,10 @@ fuzz: $(VENV)/.dev models ## search for inputs that break what reads bytes (ARGS
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 env-openvino: .venv-openvino/.ready ## the environment in which OpenVINO runs on a CPU that is not Intel's
+
+env-cuda: .venv-cuda/.ready ## the environment of CUDA and TensorRT; NVIDIA's own libraries are the machine's or the image's
+
+env-cann: .venv-cann/.ready ## the environment of CANN; Huawei's own libraries are the machine's or the image's
 
 env-clients: .venv-clients/.ready ## the environment of the clients that nobody here wrote
 
@@ -96,15 +101,15 @@ $(VENV)/.bench: $(LOCKS)/bench.txt $(VENV)/.dev
 
 $(VENV)/.providers: $(LOCKS)/openvino.txt $(VENV)/.serve
 	@echo "asking ONNX Runtime what the execution providers need on this machine"
-	@need=$$($(BIN)/python -c 'from deployments.environments import needed; print(needed("openvino") or "")') && \
+	@need=$$($(BIN)/python -c 'from deployments.environments import needed; print(needed("openvino"))') && \
 		for name in $$need; do $(MAKE) --silent --no-print-directory env-$$name || exit 1; done
 	@touch $@
 
-.venv-openvino/.ready: $(LOCKS)/openvino.txt pyproject.toml | $(UV)
-	@echo "installing the fork of ONNX Runtime that holds OpenVINO into .venv-openvino"
-	@$(UV) venv --quiet --clear --python .uv/bin/python .venv-openvino
-	@$(INSTALL) .venv-openvino/bin/python -r $(LOCKS)/openvino.txt
-	@$(INSTALL) .venv-openvino/bin/python --editable .
+.venv-openvino/.ready .venv-cuda/.ready .venv-cann/.ready: .venv-%/.ready: $(LOCKS)/%.txt pyproject.toml | $(UV)
+	@echo "installing the fork of ONNX Runtime that holds $* into .venv-$*"
+	@$(UV) venv --quiet --clear --python .uv/bin/python .venv-$*
+	@$(INSTALL) .venv-$*/bin/python -r $<
+	@$(INSTALL) .venv-$*/bin/python --editable .
 	@touch $@
 
 # grpcio-tools asks for a protobuf of its own, so it has an environment of its own; what it writes is checked in.
@@ -148,9 +153,15 @@ lock: $(UV) ## write requirements/ anew from pyproject.toml
 	printf 'onnxruntime\nonnxruntime-ep-openvino\n' > $(LOCKS)/.replaced
 	echo onnxruntime-openvino==1.24.1 | $(COMPILE) pyproject.toml - --constraints $(LOCKS)/serve.txt \
 		--excludes $(LOCKS)/.replaced -o $(LOCKS)/openvino.txt
+	echo onnxruntime-gpu==1.31.1 | $(COMPILE) pyproject.toml - --constraints $(LOCKS)/serve.txt \
+		--excludes $(LOCKS)/.replaced -o $(LOCKS)/cuda.txt
+	sed '/^numpy==/,/[^\\]$$/d' $(LOCKS)/serve.txt > $(LOCKS)/.others  # the fork for CANN was built against numpy 1
+	echo 'numpy<2' > $(LOCKS)/.older
+	echo onnxruntime-cann==1.24.4 | $(COMPILE) pyproject.toml - --constraints $(LOCKS)/.others \
+		--overrides $(LOCKS)/.older --excludes $(LOCKS)/.replaced -o $(LOCKS)/cann.txt
 	printf '%s\n' $(NOT_BY_CLIENTS) > $(LOCKS)/.replaced
 	$(COMPILE) $(LOCKS)/clients.in --excludes $(LOCKS)/.replaced -o $(LOCKS)/clients.txt
 	printf '%s\n' $(NOT_BY_HELM) > $(LOCKS)/.replaced
 	$(COMPILE) $(LOCKS)/helm.in --excludes $(LOCKS)/.replaced -o $(LOCKS)/helm.txt
 	$(COMPILE) $(LOCKS)/upstream.in -o $(LOCKS)/upstream.txt
-	rm $(LOCKS)/.replaced
+	rm $(LOCKS)/.replaced $(LOCKS)/.others $(LOCKS)/.older

@@ -14,7 +14,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
-from deployments.environments import needed, runtime_env
+from deployments.environments import runtime_env
 from deployments.membership import POOL_DEPLOYMENT, app_name
 from deployments.placement import place
 from deployments.pool import PoolArgs, PoolReplica
@@ -67,8 +67,7 @@ def applications(settings: Settings, paths: Paths, generations: dict[str, int] |
 def _pool(pool: PoolSettings, settings: Settings, paths: Paths, generation: int) -> dict[str, Any]:
     options = pool_options(pool, settings)
     if pool.backend == "onnx":
-        # Where no environment can run the provider, the main one is taken: its refusal says what is missing.
-        options["ray_actor_options"]["runtime_env"] = runtime_env(needed(pool.facts.provider) or "")
+        options["ray_actor_options"]["runtime_env"] = runtime_env(pool.facts.provider)
     options |= replica_count(pool)
     built = {"pool": pool_args(pool, settings, paths), "options": options, "generation": generation}
     return _application(app_name(pool.facts.name), "build_pool", built, [])
@@ -103,7 +102,7 @@ def pool_args(pool: PoolSettings, settings: Settings, paths: Paths) -> dict[str,
 def pool_options(pool: PoolSettings, settings: Settings) -> dict[str, Any]:
     """Serve's options of a pool, less the number of replicas and the environment they run in."""
     return {
-        "ray_actor_options": place(pool.facts.accelerator.name, pool.deviceless).ray_actor_options(),
+        "ray_actor_options": place(pool).ray_actor_options(),
         "health_check_period_s": HEALTH_PERIOD_S,
         "graceful_shutdown_timeout_s": settings.server.drain_s + STOP_MARGIN_S,
         "max_constructor_retry_count": 3,

@@ -13,11 +13,10 @@ from ray.serve import Application
 from deployments import app
 from deployments.backends import registry
 from deployments.loopback import LoopbackOnly
+from deployments.placement import CLASS_LABEL
 from router.config.load import load_value
 from router.config.settings import Settings
 
-ACCELERATOR_LABEL = "pointsman.io/accelerator"
-"""Ray label of a node: the accelerator class that it is for."""
 ROLE_LABEL = "pointsman.io/role"
 ON_CPU = "x86-cpu"
 """Class of the nodes for pools that need no accelerator, such as emulated ones."""
@@ -34,7 +33,7 @@ def pool(args: dict[str, Any]) -> Application:
     actor = options["ray_actor_options"]
     needs_device = actor.get("num_gpus") or actor.get("resources")
     node = only.facts.accelerator.name if needs_device else ON_CPU
-    actor["label_selector"] = actor.get("label_selector", {}) | {ACCELERATOR_LABEL: node}
+    actor["label_selector"] = actor.get("label_selector", {}) | {CLASS_LABEL: node}
     return app.build_pool({"pool": app.pool_args(only, settings, _paths(settings)), "options": options})
 
 

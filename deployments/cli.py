@@ -9,10 +9,13 @@ import time
 from pathlib import Path
 
 import click
+import msgspec
 
-from deployments import serving, show_accelerators, words
+from deployments import serving, show_accelerators
 from deployments.cli_backend import backend
-from deployments.devices import probe
+from deployments.devices import DeviceReport, survey
+from deployments.machine import detected, processor
+from deployments.words import explained, table
 from router.config.load import accelerators as known_accelerators
 from router.config.problems import ConfigError, unknown
 from router.policy.credentials import KEY_BYTES, digest, new_key
@@ -44,15 +47,22 @@ def main() -> None:
 @main.command()
 @config_option
 @state_option
-def serve(config: Path, state: Path) -> None:
+@click.option("--resource", multiple=True, metavar="NAME=AMOUNT", help="A Ray resource of this machine, if undetected.")
+@click.option("--label", multiple=True, metavar="KEY=VALUE", help="A label of this machine, as pools may ask for.")
+def serve(config: Path, state: Path, resource: tuple[str, ...], label: tuple[str, ...]) -> None:
     """Start a fleet on this machine and keep it until Ctrl-C.
 
     \b
     pointsman serve
     pointsman serve --config my-fleet.yaml
+    pointsman serve --resource ACME_NPU=4 --label pointsman.io/accelerator=nvidia-a100-80g
     """
+    try:
+        resources = {name: float(amount) for name, amount in _pairs(resource).items()}
+    except ValueError as error:
+        raise click.UsageError(f"--resource: {error}") from error
     with _config_errors():
-        sys.exit(serving.serve(config, state))
+        sys.exit(serving.serve(config, state, resources, _pairs(label)))
 
 
 @main.command()
@@ -130,23 +140,36 @@ def explain(
     status, answer = serving.post_json(f"{url}/v1/explain", body, headers)
     if status != 200:
         raise click.ClickException(f"{status}: {answer.get('error', answer)}")
-    click.echo(json.dumps(answer, indent=2) if as_json else words.explained(answer))
+    click.echo(json.dumps(answer, indent=2) if as_json else explained(answer))
 
 
 @main.command()
-def devices() -> None:
-    """What this machine can run: each provider proved by a small graph, or what it lacks.
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+def devices(as_json: bool) -> None:
+    """What this machine can run: each provider proved by a small graph, in each environment, or what it lacks.
 
     \b
     pointsman devices
+    pointsman devices --json
     """
-    rows = []
-    for report in probe():
-        if report.placement is None:
-            rows.append((report.provider, "no", report.missing))
-        else:
-            rows.append((report.provider, "yes", f"{report.placement.provider} on {report.placement.device}"))
-    click.echo(words.table(("provider", "runs", "where, or what is missing"), rows))
+    cpu, found, reports = processor(), detected(), survey()
+    if as_json:
+        everything = {"cpu": cpu, "ray": found, "providers": reports}
+        click.echo(json.dumps(msgspec.to_builtins(everything), indent=2))
+        return
+    click.echo(
+        f"CPU   {cpu.model or 'unknown'}, {cpu.cores} cores, {' '.join(cpu.flags) or 'no vector extensions known'}"
+    )
+    ray = ", ".join(f"{each.resource} {each.count} {each.type}".strip() for each in found)
+    click.echo(f"Ray   {ray or 'detects no accelerator here'}\n")
+    head = ("provider", "environment", "runs", "ONNX Runtime", "where, or what is missing and what to do")
+    click.echo(table(head, [_device_row(report) for report in reports]))
+
+
+def _device_row(report: DeviceReport) -> tuple[str, ...]:
+    placed = report.placement
+    where = f"{placed.nodes} nodes on {placed.provider}, {placed.device}" if placed else report.missing
+    return report.provider, report.environment, "yes" if placed else "no", report.runtime or "-", where
 
 
 main.add_command(backend)
@@ -202,6 +225,13 @@ def status(state: Path) -> None:
     pointsman status
     """
     click.echo(serving.status(state))
+
+
+def _pairs(given: tuple[str, ...]) -> dict[str, str]:
+    """NAME=VALUE arguments as a mapping."""
+    if wrong := [pair for pair in given if "=" not in pair]:
+        raise click.UsageError(f"{wrong[0]}: NAME=VALUE is needed")
+    return dict(pair.split("=", 1) for pair in given)
 
 
 class _config_errors:

@@ -5,6 +5,7 @@ Owns the table of them and which one a provider needs on this machine. Never cre
 
 from __future__ import annotations
 
+import importlib.metadata
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from functools import cache
 from pathlib import Path
 
 import msgspec
+
+from deployments.providers import PROVIDERS
 
 _ROOT = Path(__file__).parents[1]
 _TIMEOUT_S = 60.0
@@ -24,47 +27,58 @@ class Environment(msgspec.Struct, frozen=True):
     """Lock file it is made from, relative to the root of the checkout."""
     folder: str
     """Folder of the virtual environment, relative to the root of the checkout."""
-    providers: tuple[str, ...]
-    """Names in the provider table of deployments/backends/onnx.py that it can run."""
+
+    @property
+    def interpreter(self) -> Path:
+        """Its Python, whether it has been made or not."""
+        return _ROOT / self.folder / "bin" / "python"
 
 
 ENVIRONMENTS: dict[str, Environment] = {
-    "openvino": Environment("requirements/openvino.txt", ".venv-openvino", ("openvino",)),
+    name: Environment(f"requirements/{name}.txt", f".venv-{name}")
+    for name in dict.fromkeys(provider.environment for provider in PROVIDERS.values() if provider.environment)
 }
-"""Environment name to what it is. `make env-NAME` makes it."""
+"""Environment name, as the table of providers has it, to what it is. `make env-NAME` makes it."""
 
 
 class EnvironmentProblem(Exception):
-    """An environment is not there or cannot be asked. The text says what to do."""
+    """ONNX Runtime cannot be asked. The text says what to do."""
 
 
-def needed(provider: str) -> str | None:
+def needed(provider: str) -> str:
     """Environment that `provider` needs on this machine: "" is the main one, else a name of the table.
 
-    None: neither can run it, and a backend started in the main one says why. Asks ONNX Runtime once per process and
-    provider, about half a second each, in a process of its own: a plugin stays in the process that looked at its
-    devices. Raises EnvironmentProblem if that process fails.
+    Where a plugin might do, asks ONNX Runtime once per process and provider, about half a second, in a process of its
+    own: a plugin stays in the process that looked at its devices. Raises EnvironmentProblem if that process fails.
     """
-    if _runs_here(provider):
+    entry = PROVIDERS.get(provider)
+    if entry is None or not entry.environment:
         return ""
-    return next((name for name, environment in ENVIRONMENTS.items() if provider in environment.providers), None)
+    if entry.plugin:
+        return "" if _runs_here(provider) else entry.environment
+    return "" if installed(entry.fork) else entry.environment
 
 
-def interpreter(name: str) -> str:
-    """Absolute path of the environment's Python. Raises EnvironmentProblem if it has not been made."""
-    path = _ROOT / ENVIRONMENTS[name].folder / "bin" / "python"
-    if not path.exists():
-        raise EnvironmentProblem(f"the environment {name!r} is not there ({path}): run `make env-{name}`")
-    return str(path)
+def installed(distribution: str) -> bool:
+    """Whether the main environment has that package."""
+    try:
+        importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
-def runtime_env(name: str) -> dict[str, object]:
-    """Ray's runtime_env that runs a replica in the environment; {} for the main one, "". Raises EnvironmentProblem.
+def runtime_env(provider: str) -> dict[str, object]:
+    """Ray's runtime_env that runs a replica where the provider is; {} for the main environment.
 
-    Looks before Ray does: a replica whose interpreter does not start stays STARTING for ever and nothing says why.
+    So is it where the environment that is needed was not made: on another machine the main one may be the fork's own
+    image, and where it is not, the replica's refusal names `make env-NAME`. Ray itself would try an interpreter that
+    is not there for ever, and say nothing. Raises EnvironmentProblem.
     """
+    name = needed(provider)
+    path = ENVIRONMENTS[name].interpreter if name else None
     # Ray puts the path into a shell command as it is.
-    return {"py_executable": shlex.quote(interpreter(name))} if name else {}
+    return {"py_executable": shlex.quote(str(path))} if path and path.exists() else {}
 
 
 @cache

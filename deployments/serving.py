@@ -1,4 +1,4 @@
-"""What `pointsman serve` and its companions do: check, start, show, wait, stop. Words for people live here."""
+"""What `pointsman serve` and its companions do: check, start, show, wait, stop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -23,14 +23,18 @@ from deployments.environments import EnvironmentProblem, needed
 from deployments.keys import LocalKeys, admin_key, local_keys, stream_key
 from deployments.placement import PlacementError, place
 from deployments.pool_checks import pool_problems
-from deployments.words import table, times
+from deployments.words import SHOWN, say, state_words, table, times
 from models.repository import load_store
 from router.config.load import load
 from router.config.problems import ConfigError, Problem
 from router.config.settings import ServerSettings, Settings
 
+if TYPE_CHECKING:
+    from deployments.cluster import Status
+
 START_TIMEOUT_S = 120.0
 READY_TIMEOUT_S = 30.0
+WATCH_PERIOD_S = 2.0
 GENERATIONS = "generations.json"
 """In the run folder: how often each application of the running fleet was restarted on purpose."""
 CLUSTER = "cluster"
@@ -52,9 +56,9 @@ def checked(config: Path, state: Path) -> Settings:
     problems = []
     for index, pool in enumerate(settings.pools):
         try:
-            place(pool.facts.accelerator.name, pool.deviceless)
+            place(pool)
         except PlacementError as error:
-            problems.append(Problem(str(config), 1, f"pools[{index}].accelerator", str(error)))
+            problems.append(Problem(str(config), 1, f"pools[{index}]", str(error)))
     store = Path(settings.model_store) if settings.model_store else state / "models"
     problems += pool_problems(settings, store, str(config))
     if problems:
@@ -62,8 +66,11 @@ def checked(config: Path, state: Path) -> Settings:
     return settings
 
 
-def serve(config: Path, state: Path) -> int:
-    """Start the fleet, print how to use it, wait for Ctrl-C, stop it. Returns the exit status."""
+def serve(config: Path, state: Path, resources: dict[str, float], labels: dict[str, str]) -> int:
+    """Start the fleet, print how to use it, wait for Ctrl-C, stop it. Returns the exit status.
+
+    `resources` and `labels`: what this machine has and Ray does not detect.
+    """
     started_s = time.monotonic()
     settings = checked(config, state)
     if taken := _taken(settings.server):
@@ -90,21 +97,22 @@ def serve(config: Path, state: Path) -> int:
     except EnvironmentProblem as error:
         say(str(error))
         return 2
-    with cluster.local_cluster(run / CLUSTER):
+    with cluster.local_cluster(run / CLUSTER, resources, labels):
         signal.signal(signal.SIGINT, lambda *_: stop.set())
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         say(f"starting {len(settings.pools)} pools and {settings.server.routers} router")
         cluster.deploy(applications)
-        names = [application["name"] for application in applications]
-        cluster.wait_settled(names, START_TIMEOUT_S, _show_status, stop.is_set)
+        watch = cluster.Watch([application["name"] for application in applications], _show_status)
+        cluster.wait_settled(watch, START_TIMEOUT_S, stop.is_set)
         ready = _wait_listening(settings, stop)
         if not stop.is_set():
             click.echo(_pool_table(settings))
             click.echo(_how_to_use(settings, keys))
             state_now = "ready" if ready else "started, with no pool ready,"
             say(f"{state_now} after {time.monotonic() - started_s:.1f} s; Ctrl-C stops everything")
-        while not stop.wait(0.2):
-            pass
+        with cluster.followed(watch, WATCH_PERIOD_S, stop):
+            while not stop.wait(0.2):
+                pass
         say("stopping")
     say("stopped")
     return 0
@@ -129,21 +137,29 @@ def restart(name: str, config: Path, state: Path) -> None:
         cluster.deploy(applications)
         file.write_text(json.dumps(generations))
         time.sleep(1.0)
-        cluster.wait_settled([target], START_TIMEOUT_S, _show_status)
+        cluster.wait_settled(cluster.Watch([target], _show_status), START_TIMEOUT_S)
 
 
 def status(state: Path) -> str:
-    """The fleet as a router sees it, as a table."""
-    from deployments import cluster
+    """The fleet as a router sees it, as a table; of a pool that does not run, why."""
+    from deployments import cluster  # first, as in `serve`
+
+    from deployments.membership import app_name  # isort: skip
 
     with _running_fleet(state):
         pools = cluster.router_state()["pools"]
-    rows = [
-        (p["name"], p["accelerator"], "yes" if p["emulated"] else "", p["ready_replicas"], p["inflight"], p["capacity"],
-         times(p["emulation"]), ", ".join(f"{name} {m['variant']}".strip() for name, m in p["models"].items()))
-        for p in pools
-    ]  # fmt: skip
-    return table(("pool", "class", "emulated", "ready", "in flight", "capacity", "times", "variants"), rows)
+        running = cluster.statuses()
+    rows = []
+    for p in pools:
+        found = running.get(app_name(p["name"]))
+        words = state_words(found.status, found.message, found.running) if found else "not started"
+        models = ", ".join(f"{name} {m['variant']}".strip() for name, m in p["models"].items())
+        rows.append(
+            (p["name"], p["accelerator"], "yes" if p["emulated"] else "", times(p["emulation"]), models,
+             p["ready_replicas"], p["inflight"], p["capacity"], words)
+        )  # fmt: skip
+    head = ("pool", "class", "emulated", "times", "models and variants", "ready", "in flight", "capacity", "state")
+    return table(head, rows)
 
 
 def operator_key(state: Path) -> str:
@@ -152,11 +168,6 @@ def operator_key(state: Path) -> str:
     if not key:
         raise click.ClickException("no admin key was made here: give one with --admin-key or POINTSMAN_ADMIN_KEY")
     return key
-
-
-def say(text: str) -> None:
-    """One line of progress."""
-    click.echo(f"pointsman: {text}", err=True)
 
 
 def post_json(url: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
@@ -192,18 +203,9 @@ def _ask_for_environments(settings: Settings) -> None:
             needed(provider)
 
 
-def _show_status(name: str, status: str, message: str) -> None:
-    if status == "RUNNING":
-        say(f"{name}: running")
-    elif status in {"DEPLOY_FAILED", "UNHEALTHY"}:
-        say(f"{name}: {status.lower()}: {_last_line(message)}")
-
-
-def _last_line(message: str) -> str:
-    """The line of a traceback that says what is wrong."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    errors = [line for line in lines if "Error" in line]
-    return (errors or lines or ["no message"])[-1]
+def _show_status(name: str, status: Status) -> None:
+    if status.status in SHOWN:
+        say(f"{name}: {state_words(status.status, status.message, status.running)}")
 
 
 def _wait_listening(settings: Settings, stop: threading.Event) -> bool:
@@ -248,17 +250,25 @@ def _pool_table(settings: Settings) -> str:
     rows = []
     for pool in settings.pools:
         name = app_name(pool.facts.name)
-        up = running.get(name, ("", ""))[0] == "RUNNING"
-        placed = cluster.placements(name) if up else {}
+        found = running.get(name)
+        placed = cluster.placements(name) if found and found.running else {}
         providers = ", ".join(sorted({str(p["provider"]) for p in placed.values()})) or "-"
         marked = "yes" if pool.facts.emulated else "no"
         facts = pool.facts
-        models = ", ".join(f"{m} {placed[m]['variant']}" if m in placed else m for m in facts.models)
+        models = ", ".join(f"{m} {placed[m]['variant']}".strip() if m in placed else m for m in facts.models)
         rows.append(
             (facts.name, facts.accelerator.name, marked, times(msgspec.to_builtins(facts.emulation)), providers, models,
-             "up" if up else "down")
+             _up(found))
         )  # fmt: skip
     return table(("pool", "class", "emulated", "times", "execution provider", "models and variants", "state"), rows)
+
+
+def _up(found: Status | None) -> str:
+    if found is None or found.status not in {"RUNNING", "WAITING", "FULL"}:
+        return "down"
+    if found.status == "RUNNING":
+        return "up" if found.running else "no replica"
+    return f"{found.running} up, waits for hardware"
 
 
 def _how_to_use(settings: Settings, keys: LocalKeys) -> str:

@@ -1,9 +1,21 @@
-"""Tables and phrases of the `pointsman` command. Values in, text out."""
+"""Words and tables for people at a terminal. Formats what others found out, asks nothing itself."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import click
+
+SHOWN = {"RUNNING", "WAITING", "FULL", "DEPLOY_FAILED", "UNHEALTHY"}
+"""Statuses of an application that are said when they come about."""
+_EXCEPTION = re.compile(r"^[\w.]*\w+Error: ")
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    click.echo(f"pointsman: {text}", err=True)
 
 
 def times(emulation: Mapping[str, Any] | None) -> str:
@@ -36,3 +48,19 @@ def explained(answer: dict[str, Any]) -> str:
     ]
     head = f"request {answer['request_id']}, tenant {answer['tenant']}, policy {answer['policy_version']}"
     return head + "\n" + table(("pool", "class", "variant", "status", "score", "predicted", "why"), rows)
+
+
+def state_words(status: str, message: str, running: int) -> str:
+    """A status of cluster.py for people; `running`: how many replicas run."""
+    if status == "RUNNING":
+        return "running" if running else "no replica is asked for"
+    if status in {"WAITING", "FULL"}:
+        return message
+    return f"{status.lower()}: {last_line(message)}" if status in SHOWN else status.lower()
+
+
+def last_line(message: str) -> str:
+    """The line of a traceback that says what is wrong, without the name of its exception."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    errors = [line for line in lines if "Error" in line]
+    return _EXCEPTION.sub("", (errors or lines or ["no message"])[-1])

@@ -21,7 +21,7 @@ PRODUCT = ("router/", "models/", "deployments/")
 DOORS: dict[str, tuple[str, ...]] = {
     "ray": tuple(
         f"deployments/{name}.py"
-        for name in ("app", "chart", "cli", "pool", "membership", "control", "cluster", "loopback")
+        for name in ("app", "chart", "cli", "pool", "membership", "control", "cluster", "loopback", "machine")
     ),
     "aiohttp": ("deployments/upstream/client.py",),
     "onnxruntime": ("deployments/backends/onnx.py", "deployments/devices.py"),

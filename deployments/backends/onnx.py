@@ -5,13 +5,16 @@ Never settles for another provider: a session whose nodes are not all where they
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
+import io
 import json
 import os
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,41 +22,11 @@ import msgspec
 import onnxruntime as ort
 
 from deployments.backends.base import Arrays, Backend, BackendError, LoadContext, Placement, parse_options
+from deployments.backends.libraries import absent, words
 from deployments.backends.onnx_values import UnusualTensors
+from deployments.providers import PROVIDERS, Provider
 from models.repository import RepositoryError, verify
 from models.spec import ModelSpec
-
-_CPU = "CPUExecutionProvider"
-
-
-class Provider(msgspec.Struct, frozen=True):
-    """One execution provider that a pool may ask for."""
-
-    ep: str
-    """Name by which ONNX Runtime reports it."""
-    device: str
-    """Kind of device to run on, as ONNX Runtime and OpenVINO name it."""
-    fork: str = ""
-    """Distribution with the provider built in. It replaces onnxruntime's own folder: an environment of its own."""
-    plugin: str = ""
-    """Distribution that adds the provider to the plain onnxruntime, with the library of its get_library_path()."""
-
-    @property
-    def built_in(self) -> bool:
-        """Whether this process's onnxruntime holds it. Its device may be missing all the same."""
-        return self.ep in ort.get_available_providers()
-
-
-PROVIDERS: dict[str, Provider] = {
-    "cpu": Provider(_CPU, "CPU"),
-    "openvino": Provider(
-        "OpenVINOExecutionProvider", "CPU", fork="onnxruntime-openvino", plugin="onnxruntime-ep-openvino"
-    ),
-    "cuda": Provider("CUDAExecutionProvider", "GPU", fork="onnxruntime-gpu"),
-    "tensorrt": Provider("TensorrtExecutionProvider", "GPU", fork="onnxruntime-gpu"),
-    "cann": Provider("CANNExecutionProvider", "NPU", fork="onnxruntime-cann"),
-}
-"""Provider names of a pool's configuration, the only such table."""
 
 _registered: set[str] = set()
 _registering = threading.Lock()
@@ -89,7 +62,7 @@ class OnnxBackend(Backend):
             # at run, by building the session again on the CPU, with only a line on stdout.
             session = ort.InferenceSession(path, session_options, providers=providers, enable_fallback=0)
         except Exception as error:  # ONNX Runtime's exceptions share no base below Exception
-            raise BackendError(f"{spec.name}: {provider.ep} could not load {path}: {error}") from error
+            raise BackendError(f"{spec.name}: {provider.ep} could not load {path}: {error}{_hint(error)}") from error
         self.placement = _proven_placement(session, spec.name, provider.ep, device)
         self._name = spec.name
         self._outputs = tuple(output.name for output in session.get_outputs())
@@ -118,30 +91,75 @@ class OnnxBackend(Backend):
 def missing(name: str) -> str:
     """Why this process cannot tie a session to the provider of that name, "" where it can.
 
-    Loads a plugin's library but runs nothing: a built-in provider is believed until a session proves its placement.
+    Loads a plugin's library or looks for those of a built-in provider, and runs nothing: only a session proves more.
     """
     try:
         provider = _provider(name)
-        if not provider.built_in:
+        if not _built_in(provider):
             _plugin_device(name, provider)
     except BackendError as error:
         return str(error)
     return ""
 
 
+def _built_in(provider: Provider) -> bool:
+    """Whether this process's onnxruntime holds it. Its device may be missing all the same."""
+    return provider.ep in ort.get_available_providers()
+
+
 def _provider(name: str) -> Provider:
-    """The provider of that name, if this environment can have it. Raises BackendError."""
+    """The provider of that name, if this environment and this machine can have it. Raises BackendError."""
     provider = PROVIDERS.get(name)
     if provider is None:
         raise BackendError(
             f"backend options: unknown provider {name!r}, known: {', '.join(PROVIDERS)} - at `$.provider`"
         )
-    if not (provider.built_in or provider.plugin):
+    if several := _several_builds():
+        raise BackendError(several)
+    if _built_in(provider):
+        if lacks := _lacks(provider):
+            raise BackendError(f"provider {name}: {provider.ep} cannot load on this machine. Missing: {lacks}.")
+    elif not provider.plugin:
         raise BackendError(
-            f"provider {name} ({provider.ep}) is not in this build: it needs the package {provider.fork} and the "
-            "driver of its device. That package replaces onnxruntime, so give the pool an environment of its own."
+            f"provider {name}: {provider.ep} is not in this build, {build()}. It needs the package {provider.fork}, "
+            f"which replaces onnxruntime: an environment of its own (`make env-{provider.environment}`) or an image "
+            f"that has it ({provider.image})."
         )
     return provider
+
+
+def build() -> str:
+    """The build of ONNX Runtime that this process runs, as `package version`."""
+    return " and ".join(f"{owner.name} {owner.version}" for owner in _owners()) or f"onnxruntime {ort.__version__}"
+
+
+@cache
+def _owners() -> list[importlib.metadata.Distribution]:
+    """Installed distributions that hold the folder `onnxruntime` which was imported."""
+    site = Path(ort.__file__).parents[1]
+    found = [importlib.metadata.Distribution.at(path) for path in sorted(site.glob("*onnxruntime*.dist-info"))]
+    return [one for one in found if any(file.parts[:1] == ("onnxruntime",) for file in one.files or ())]
+
+
+def _several_builds() -> str:
+    """Words where several distributions own that folder, else "". Neither pip nor the import says so."""
+    if len(_owners()) < 2:
+        return ""
+    return (
+        f"several packages own the folder onnxruntime of this environment: {build()}. Which one runs depends on the "
+        "order of installation. Uninstall them all and install one; give each other its own environment."
+    )
+
+
+@cache
+def _lacks(provider: Provider) -> str:
+    """Words for the libraries that a built-in provider needs and this machine has not, "" where it has them all."""
+    if not provider.library:
+        return ""
+    with contextlib.redirect_stdout(io.StringIO()):
+        ort.preload_dlls(msvc=False)  # those of NVIDIA's wheels, where they are installed; it prints what it lacks
+    library = Path(ort.__file__).parent / "capi" / provider.library
+    return words(absent(library, provider.opens), provider.parts)
 
 
 def _verified_file(spec: ModelSpec) -> str:
@@ -173,11 +191,13 @@ def _bind(
 
     `own`: provider options of the model's variant.
     """
-    settings = {"load_config": _openvino_config(threads)} if name == "openvino" else {}
+    settings = dict(provider.options)
+    if name == "openvino":
+        settings["load_config"] = _openvino_config(threads)
     settings |= own
-    if provider.ep != _CPU:
+    if name != "cpu":
         session_options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    if not provider.built_in:
+    if not _built_in(provider):
         # Naming a plugin provider in `providers` silently runs on the CPU; only its devices bind it.
         device = _plugin_device(name, provider)
         session_options.add_provider_for_devices([device], settings)
@@ -201,7 +221,8 @@ def _plugin_device(name: str, provider: Provider) -> Any:
     raise BackendError(
         f"provider {name}: {provider.plugin} {importlib.metadata.version(provider.plugin)} is loaded but offers no "
         f"{provider.device} device on this machine ({kinds}). Its plugin lists Intel devices only; run this pool on a "
-        f"machine with one, in an environment with {provider.fork} instead, or with provider cpu."
+        f"machine with one, in an environment with {provider.fork} instead (`make env-{provider.environment}`), or "
+        "with provider cpu."
     )
 
 
@@ -216,7 +237,10 @@ def _register(name: str, provider: Provider) -> None:
                 raise FileNotFoundError(f"no such library: {library}")
             ort.register_execution_provider_library(provider.ep, library)
         except ImportError as error:
-            raise BackendError(f"provider {name}: the package {provider.plugin} is not installed ({error})") from error
+            raise BackendError(
+                f"provider {name}: the package {provider.plugin} is not installed ({error}): install it beside "
+                f"onnxruntime, or `make env-{provider.environment}`"
+            ) from error
         except Exception as error:
             raise BackendError(
                 f"provider {name}: the plugin library of {provider.plugin} cannot be loaded: {error}"
@@ -236,6 +260,13 @@ def _openvino_config(threads: int) -> str:
             }
         }
     )
+
+
+def _hint(error: Exception) -> str:
+    """What an answer of the runtime means that says only what it did not do."""
+    if "fallback to CPU EP" not in str(error):
+        return ""
+    return " So the provider did not start here, or cannot hold the whole model: the log has its own words before this."
 
 
 def _device_name(device: Any) -> str:

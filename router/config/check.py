@@ -126,7 +126,15 @@ def _pool(draft: Draft[Fleet], path: str, pool: Pool, entry: Accelerator, kinds:
     kind, replicas = pool.backend.type, pool.replicas
     native = entry.provider or "" if kind == "emulated" else backend.provider
     return PoolSettings(
-        facts, replicas.min, replicas.max, kind, backend.options, hardware_of(entry), pool.variants, native
+        facts,
+        replicas.min,
+        replicas.max,
+        kind,
+        backend.options,
+        hardware_of(entry),
+        pool.variants,
+        native,
+        dict(pool.node_labels),
     )
 
 

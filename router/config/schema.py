@@ -15,7 +15,9 @@ from router.config.schema_types import (
     Duration,
     Expr,
     KeyDigest,
+    LabelKey,
     Labels,
+    LabelValue,
     Moment,
     Name,
     Positive,
@@ -57,6 +59,8 @@ class Pool(Strict):
     backend: BackendKeys = OnnxBackend()
     cost: Positive = 1.0
     labels: Labels = {}
+    node_labels: dict[LabelKey, LabelValue] = {}
+    """Labels that a node of the cluster must have to hold a replica."""
 
 
 class Tenant(Strict):

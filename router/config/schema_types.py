@@ -16,12 +16,27 @@ MAX_EXPRESSION_CHARS = 4096
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _KEY = re.compile(r"sha256:[0-9a-f]{64}")
 _WHEN = re.compile(r"[0-9]{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?)?")
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_LABEL_PREFIX = re.compile(r"[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){0,9}")
 _COUNTRY = re.compile(r"[A-Z]{2}")
 
 
 def _name(value: str) -> str:
     if not _NAME.fullmatch(value):
         raise ValueError("must be 1 to 63 letters, digits, dots, dashes and underscores, the first no punctuation")
+    return value
+
+
+def _label_value(value: str) -> str:
+    if not _LABEL.fullmatch(value):
+        raise ValueError("must be 1 to 63 letters, digits, dots, dashes and underscores, no punctuation at its ends")
+    return value
+
+
+def _label_key(value: str) -> str:
+    prefix, slash, name = value.rpartition("/")
+    if not _LABEL.fullmatch(name) or (slash and not _LABEL_PREFIX.fullmatch(prefix)):
+        raise ValueError("must be a label key as Kubernetes has them, such as topology.kubernetes.io/zone")
     return value
 
 
@@ -81,6 +96,8 @@ Duration = Annotated[float, BeforeValidator(_duration_s, json_schema_input_type=
 Moment = Annotated[float, BeforeValidator(_moment_s, json_schema_input_type=str)]
 Expr = Annotated[str, Field(min_length=1, max_length=MAX_EXPRESSION_CHARS)]
 Labels = dict[Text, Text]
+LabelKey = Annotated[str, AfterValidator(_label_key)]
+LabelValue = Annotated[str, AfterValidator(_label_value)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1, le=2**40)]

@@ -40,6 +40,8 @@ class PoolSettings(msgspec.Struct, frozen=True):
     """The variant wanted, by model; the others are chosen for class and provider (models/variants.py)."""
     native_provider: str = ""
     """Provider by which they are chosen: the pool's own, or, where it is emulated, its class's."""
+    node_labels: dict[str, str] = {}
+    """Labels that a node must have to hold a replica."""
 
     @property
     def deviceless(self) -> bool:

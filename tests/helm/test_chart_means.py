@@ -5,7 +5,8 @@ from __future__ import annotations
 import chart
 import pytest
 
-from deployments.chart import ACCELERATOR_LABEL, ROLE_LABEL
+from deployments.chart import ROLE_LABEL
+from deployments.placement import CLASS_LABEL
 from router.config.load import load_value
 
 each_values = pytest.mark.parametrize("values", chart.VALUES)
@@ -31,7 +32,7 @@ def test_every_pool_has_pods_with_its_label_and_its_devices(values):
         (pool,) = load_value(application["args"]["fleet"]).pools
         name = "x86-cpu" if pool.facts.emulated else pool.facts.accelerator.name
         group = chart.groups(service)[name]
-        assert group["labels"] == {ACCELERATOR_LABEL: name, ROLE_LABEL: "pool"}
+        assert group["labels"] == {CLASS_LABEL: name, ROLE_LABEL: "pool"}
         if pool.facts.emulated or not pool.hardware.ray_resource:
             assert group["resources"].keys() == {"CPU"}
             continue

@@ -44,11 +44,16 @@ def test_a_new_key_has_128_random_bits_and_the_digest_that_is_shown():
 
 
 def test_devices_says_of_each_provider_whether_it_runs():
-    """The CPU always does."""
-    rows = {line.split()[0]: line.split()[1] for line in run("devices").splitlines()[1:]}
-    assert rows["cpu"] == "yes"
-    assert set(rows.values()) <= {"yes", "no"}
-    assert {"openvino", "cuda", "cann"} <= set(rows)
+    """In each environment, for people and as JSON alike; the CPU always does."""
+    table = run("devices").partition("\n\n")[2].splitlines()[1:]
+    rows = {tuple(line.split()[:2]): line.split()[2] for line in table}
+    assert rows["cpu", "main"] == "yes"
+    assert {name for name, _ in rows} == {"cpu", "openvino", "cuda", "tensorrt", "cann"}
+    told = json.loads(run("devices", "--json"))
+    assert told["cpu"]["cores"] > 0
+    assert rows == {
+        (each["provider"], each["environment"]): "no" if each["missing"] else "yes" for each in told["providers"]
+    }
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)

@@ -1,7 +1,7 @@
 """What the probe says of this machine."""
 
-from deployments.backends.onnx import PROVIDERS
 from deployments.devices import probe
+from deployments.providers import PROVIDERS
 
 
 def test_each_provider_either_ran_or_says_what_is_missing():

@@ -103,7 +103,7 @@ def test_a_type_that_no_package_has_lists_those_that_are_there(faults):
     """The installed ones beside the built-in ones."""
     ((_, path, words),) = faults("{type: zebra}")
     assert path == "pools[0].backend.type"
-    assert words.startswith('unknown backend "zebra"; known: acme, emulated, oip_upstream, onnx; a type of another package needs')
+    assert words.startswith('unknown backend "zebra"; known: acme, emulated, oip_upstream, onnx; a type of another')
     assert faults("{type: acne}")[0][2] == 'unknown backend "acne"; did you mean "acme"?'
 
 

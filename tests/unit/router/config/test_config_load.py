@@ -20,7 +20,7 @@ accelerators:
   nvidia-h20: {export: {class: null, tpp: 2400}, source: our lab, as_of: 2026-02-02}
 pools:
   - {name: a, accelerator: acme-asic, region: eu-1, models: [m, n], cost: 2, variants: {n: fp16},
-     replicas: {min: 0, max: 4}, labels: {x: "1"}}
+     replicas: {min: 0, max: 4}, labels: {x: "1"}, node_labels: {topology.kubernetes.io/zone: eu-1a}}
   - {name: b, accelerator: nvidia-h20, region: cn-1, models: [m], backend: {type: emulated, seed: 7, time_scale: 2}}
 tenants:
   - {id: t, priority: batch, labels: {data: eu}}
@@ -44,6 +44,7 @@ def test_pools_carry_facts_replicas_and_backend_options(fleet):
     a, b = fleet.pools
     assert (a.replicas_min, a.replicas_max, a.backend, a.options) == (0, 4, "onnx", {"provider": "cpu"})
     assert (a.facts.accelerator.vendor, a.facts.accelerator.export_tpp, a.facts.labels) == ("Acme", None, {"x": "1"})
+    assert (a.node_labels, b.node_labels) == ({"topology.kubernetes.io/zone": "eu-1a"}, {})
     assert (b.replicas_min, b.replicas_max, b.facts.emulated, b.facts.provider) == (1, 1, True, "cpu")
     assert b.options == {"seed": 7, "time_scale": 2.0}
     chip = b.facts.accelerator
