@@ -130,9 +130,9 @@ class Peer:
 
 
 @asynccontextmanager
-async def wire(rig: Rig, *rigs: object, greet: bool = True) -> AsyncIterator[Peer]:
+async def wire(rig: Rig, greet: bool = True) -> AsyncIterator[Peer]:
     """A listener and one connection to it. Nothing is held once both have gone."""
-    host, port = await rig.listener.open(GrpcSettings(True, "127.0.0.1", 0))
+    _, port = await rig.listener.open(GrpcSettings(True, "127.0.0.1", 0))
     rig.port = port
     peer = await connect(port)
     if greet:
