@@ -53,10 +53,13 @@ class Method(msgspec.Struct, frozen=True):
 class Call:
     """What every call has: whose it is, what has come of its message, its end."""
 
-    __slots__ = (
-        "_seen", "asked", "begun_s", "connection", "ended", "held_bytes", "method", "number", "reader", "servicer",
-        "started", "stream", "task",
-    )  # fmt: skip
+    # As defaults of the class: most calls never touch them.
+    held_bytes = 0
+    ended = started = False
+    """Whether it is over; whether the head of its answer has been written."""
+    reader: MessageReader | None = None
+    task: asyncio.Task[None] | None = None
+    _seen = (-1, 0.0)
 
     def __init__(
         self, servicer: Servicer, connection: H2Connection, stream: Stream, asked: Asked, method: Method
@@ -65,11 +68,6 @@ class Call:
         self.asked, self.method = asked, method
         self.number = asked.own_id or servicer.plane.request_ids.new()
         self.begun_s = servicer.loop.time()
-        self.reader: MessageReader | None = None
-        self.held_bytes = 0
-        self.ended = self.started = False
-        self.task: asyncio.Task[None] | None = None
-        self._seen = (-1, 0.0)
         servicer.calls += 1
 
     def data(self, part: bytes, ended: bool) -> None:

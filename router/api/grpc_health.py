@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
@@ -56,9 +57,7 @@ class Health:
 class Watch(UnaryCall):
     """Tells of every change, for a while."""
 
-    __slots__ = ("_counted", "_health")
-
-    def __init__(self, health: Health, *of: object) -> None:
+    def __init__(self, health: Health, *of: Any) -> None:
         super().__init__(*of)
         self._health = health
         self._counted = False

@@ -55,8 +55,6 @@ class InStream:
 class InferStream(Call):
     """Until the client has sent its last request, or `stop_reading`, and all are answered."""
 
-    __slots__ = ("_asked", "_asked_bytes", "_begun_message", "_inflating", "_stopped", "_taken", "_timer", "_turning")
-
     def __init__(self, *of: Any) -> None:
         super().__init__(*of)
         self._asked: deque[InStream] = deque()

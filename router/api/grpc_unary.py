@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
@@ -21,11 +20,8 @@ than this has met its deadline."""
 class UnaryCall(Call):
     """One message, then its answer."""
 
-    __slots__ = ("whole",)
-
-    def __init__(self, *of: Any) -> None:
-        super().__init__(*of)
-        self.whole = False
+    whole = False
+    """The message is there."""
 
     def data(self, part: bytes, ended: bool) -> None:
         """See StreamOwner."""
@@ -80,11 +76,7 @@ class UnaryCall(Call):
 class InferCall(UnaryCall):
     """One inference."""
 
-    __slots__ = ("exchange",)
-
-    def __init__(self, *of: Any) -> None:
-        super().__init__(*of)
-        self.exchange: Exchange | None = None
+    exchange: Exchange | None = None
 
     def run(self, body: bytes) -> None:
         """See UnaryCall."""
@@ -115,8 +107,6 @@ class InferCall(UnaryCall):
 
 class DocumentCall(UnaryCall):
     """One question, answered by a message that says something of the server, or by why it is not offered."""
-
-    __slots__ = ()
 
     def run(self, body: bytes) -> None:
         """See UnaryCall."""

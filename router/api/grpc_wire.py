@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -115,19 +116,16 @@ def trailers(reply: Reply) -> bytes:
 
     `grpc-retry-pushback-ms` is how gRPC's own retries are told to wait.
     """
-    out = [OK]
-    for line in reply.head.split(b"\r\n"):
-        name, _, value = line.partition(b": ")
-        if name and name not in _HTTP_ONLY:
-            out.append(field(name, value))
+    of_the_pool, mark, of_the_request = reply.head.partition(b"x-request-id: ")
+    said = _pool_block(of_the_pool) + _block(mark + of_the_request)
     error = reply.error
-    if error is not None:
-        out[0] = status(problem(error.reason).grpc, details(error))
-        out.append(field(b"x-pointsman-reason", error.reason.encode()))
-        if error.retry_after_s is not None:
-            wait_ms = max(1, round(error.retry_after_s * 1e3))
-            out.append(field(b"grpc-retry-pushback-ms", b"%d" % wait_ms))
-    return b"".join(out)
+    if error is None:
+        return OK + said
+    said += field(b"x-pointsman-reason", error.reason.encode())
+    if error.retry_after_s is not None:
+        wait_ms = max(1, round(error.retry_after_s * 1e3))
+        said += field(b"grpc-retry-pushback-ms", b"%d" % wait_ms)
+    return status(problem(error.reason).grpc, details(error)) + said
 
 
 def status(name: str, words: str) -> bytes:
@@ -144,6 +142,18 @@ def details(error: Failure) -> str:
 def prefix(length: int) -> bytes:
     """What goes before a message of so many bytes."""
     return b"\0" + length.to_bytes(4, "big")
+
+
+def _block(lines: bytes) -> bytes:
+    """Header lines of HTTP's as a part of a header block."""
+    found = [line.split(b": ", 1) for line in lines.split(b"\r\n") if line]
+    return b"".join([field(name, value) for name, value in found if name not in _HTTP_ONLY])
+
+
+@lru_cache(64)
+def _pool_block(lines: bytes) -> bytes:
+    """The lines that are the same for every answer of a pool."""
+    return _block(lines)
 
 
 def _http_status(code: int) -> bytes:

@@ -259,8 +259,8 @@ class H2Connection(asyncio.Protocol):
         core = self.core
         self._plane.held_bytes -= self._queued_bytes
         self._queued_bytes = 0
+        for stream in list(core.streams.values()):
+            owner = stream.owner
+            core.forget(stream)
+            owner.gone()
         core.out = []
-        streams = list(core.streams.values())
-        core.streams.clear()
-        for stream in streams:
-            stream.owner.gone()

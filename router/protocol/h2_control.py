@@ -114,8 +114,9 @@ class Control(Sending):
             self.early.pop(number, None)
             return
         stream.ended = True
-        self._forget(stream)
-        stream.owner.gone()
+        owner = stream.owner
+        self.forget(stream)
+        owner.gone()
 
     def _other(self, kind: int, flags: int, number: int, body: bytes) -> None:
         self._spend()
@@ -140,10 +141,9 @@ class Control(Sending):
     def _break(self, stream: Stream, code: int) -> None:
         """The client has broken a rule that holds for one stream. Counts as if it had reset the stream itself."""
         self._spend_reset()
-        known = stream.id in self.streams
+        owner = stream.owner
         self.reset(stream, code)
-        if known:
-            stream.owner.gone()
+        owner.gone()
 
     def _spend(self, frames: int = 1) -> None:
         self._idle_frames -= frames

@@ -55,6 +55,25 @@ class StreamOwner(Protocol):
         """Called now and then: end what takes too long."""
 
 
+class Nobody:
+    """Owns the streams that are over."""
+
+    def data(self, part: bytes, ended: bool) -> None:
+        """Of no use."""
+
+    def gone(self) -> None:
+        """It has."""
+
+    def sent(self) -> None:
+        """It is."""
+
+    def check(self, now_s: float) -> None:
+        """Nothing takes its time."""
+
+
+NOBODY = Nobody()
+
+
 class Stream:
     """One request and its answer."""
 
@@ -65,7 +84,7 @@ class Stream:
 
     def __init__(self, number: int, window: int) -> None:
         self.id = number
-        self.owner: StreamOwner = None  # type: ignore[assignment]
+        self.owner: StreamOwner = NOBODY
         self.window = window
         """Bytes that the client lets us send."""
         self.credit = STREAM_WINDOW
@@ -150,7 +169,7 @@ class Sending:
     def reset(self, stream: Stream, code: int) -> None:
         """Close a stream without an end."""
         self.out.append(rst_stream(stream.id, code))
-        self._forget(stream)
+        self.forget(stream)
 
     def pump(self, most_bytes: int) -> None:
         """Move about so much of what is queued to `out`, streams taking turns by frames."""
@@ -165,9 +184,10 @@ class Sending:
             if stream.queue:
                 self._wait(stream)
                 continue
+            owner = stream.owner
             if stream.last is not None:
                 self.finish(stream, stream.last)
-            stream.owner.sent()
+            owner.sent()
 
     @property
     def is_behind(self) -> bool:
@@ -215,9 +235,10 @@ class Sending:
         """Our side has ended; a client that still sends is told that nobody reads it."""
         if not stream.ended:
             self.out.append(rst_stream(stream.id, NO_ERROR))
-        self._forget(stream)
+        self.forget(stream)
 
-    def _forget(self, stream: Stream) -> None:
+    def forget(self, stream: Stream) -> None:
+        """It is over, as far as we are concerned."""
         self.streams.pop(stream.id, None)
         if not stream.ended:
             if len(self.early) >= 2 * self.max_streams:
@@ -227,6 +248,7 @@ class Sending:
         stream.queued_bytes = 0
         stream.queue.clear()
         stream.last = None
+        stream.owner = NOBODY  # who refers back to it: without this only the garbage collector would free both
 
     def _more_window(self, stream: Stream | None, more: int) -> bool:
         """The peer lets us send more; False where that is more than a window may be."""
