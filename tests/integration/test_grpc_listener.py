@@ -66,6 +66,33 @@ async def test_leaving_loses_nothing():
         await asyncio.wait_for(leaving, 2.0)
 
 
+async def test_no_call_is_lost_when_a_listener_leaves_under_load():
+    """Clients that keep it saturated go on to the other listener of the port: every call is answered by one of them."""
+    one, two = Rig(), Rig()
+    _, port = await one.listener.open(GrpcSettings(True, "127.0.0.1", 0))
+    answered = 0
+    stop = asyncio.Event()
+
+    async def ask() -> None:
+        nonlocal answered
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) as channel:
+            while not stop.is_set():
+                assert numbers(await Client(channel)("ModelInfer", infer(), timeout=5)) == [1, 2]
+                answered += 1
+
+    clients = [asyncio.create_task(ask()) for _ in range(8)]
+    await until(lambda: len(one.records) > 200)
+    await two.listener.open(GrpcSettings(True, "127.0.0.1", port))
+    await one.listener.leave(0.0, 5.0)
+    await until(lambda: len(two.records) > 200)
+    stop.set()
+    await asyncio.gather(*clients)
+    assert len(one.records) + len(two.records) == answered
+    assert {record.outcome for record in one.records + two.records} == {"answered"}
+    await two.listener.leave(0.0, 0.5)
+
+
 async def test_a_drain_ends_in_its_time():
     """What does not end by then is cut off."""
     rig = Rig()
