@@ -18,7 +18,7 @@ Fields = list[tuple[bytes, bytes]]
 
 MAX_LIST_BYTES = 64 * 1024
 """Of one request's headers, each with 32 bytes more, as HTTP/2 counts; a request with more is refused."""
-MAX_BLOCK_BYTES = 2 * MAX_LIST_BYTES
+MAX_BLOCK_BYTES = MAX_LIST_BYTES + 16 * 1024
 """What is decoded at all: without decoding a block the connection cannot go on."""
 MAX_BLOCK_FIELDS = 256
 MAX_KNOWN = 16
