@@ -142,7 +142,7 @@ class Call:
             size = sum(map(len, body))
             core = self.connection.core
             core.answer(self.stream, HEAD, (prefix(size), *body), PREFIX_BYTES + size, last)
-            self.connection.wake()
+            self.connection.wake_now()
 
     def finish(self, last: bytes) -> None:
         """End it with these trailers, behind what was written."""

@@ -43,7 +43,8 @@ class GrpcListener:
         self._plane.leaving = True
         await asyncio.sleep(accept_s)
         self._acceptor.close()
-        while (self.gate.connections or self.gate.handshakes) and loop.time() < started_s + total_s:
+        gate = self.gate
+        while (gate.connections or gate.handshakes or gate.lingerers.count) and loop.time() < started_s + total_s:
             for stream in list(self.servicer.streams):
                 stream.stop_reading()
             for connection in list(self.gate.connections):

@@ -53,7 +53,7 @@ class H2Connection(asyncio.Protocol):
         self._gate, self._plane = gate, plane
         self._opens, self._turned_away = opens, turned_away
         self._loop = asyncio.get_running_loop()
-        self._flushing = self._reading_on = self._deaf = self._heard = False
+        self._feeding = self._flushing = self._reading_on = self._deaf = self._heard = False
         self._reading_paused = self._pinged = False
         self._queued_bytes = 0
         """Of answers that the client does not take: counted with what all requests hold."""
@@ -82,6 +82,7 @@ class H2Connection(asyncio.Protocol):
         if self._deaf:
             return
         core = self.core
+        self._feeding = True
         try:
             core.feed(data)
         except H2Error as error:
@@ -91,6 +92,8 @@ class H2Connection(asyncio.Protocol):
             log.exception("gRPC: internal error while reading a connection")
             self._end(INTERNAL_ERROR, "internal error")
             return
+        finally:
+            self._feeding = False
         if core.behind:
             self._pause_reading()
             if not self._reading_on:
@@ -99,7 +102,7 @@ class H2Connection(asyncio.Protocol):
         elif core.stopped and self.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self._pause_reading()
         if core.out or core.is_behind or core.peer_leaves:
-            self.wake()
+            self._flush()
 
     def opened(self, stream: Stream, block: Block) -> None:
         """See ConnectionOwner."""
@@ -118,7 +121,12 @@ class H2Connection(asyncio.Protocol):
         """There may be something to write: at the end of this turn, with what else comes in it."""
         if not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._woken)
+
+    def wake_now(self) -> None:
+        """An answer is whole: uvloop gathers what is written in one turn by itself."""
+        if not self._feeding:
+            self._flush()
 
     def go_away(self) -> None:
         """Tell the client to open its next calls elsewhere; what it has sent by the time it knows is served."""
@@ -200,8 +208,11 @@ class H2Connection(asyncio.Protocol):
             self._reading_paused = False
             self.transport.resume_reading()
 
-    def _flush(self) -> None:
+    def _woken(self) -> None:
         self._flushing = False
+        self._flush()
+
+    def _flush(self) -> None:
         core = self.core
         if self._deaf or self.transport.is_closing():
             core.out.clear()
@@ -220,7 +231,7 @@ class H2Connection(asyncio.Protocol):
             self.wake()
         elif not core.streams and (self._last_said or core.peer_leaves):
             self._forget()
-            self.transport.close()
+            self._gate.lingerers.take(self.transport)  # what it still sends must not cost it its last answers
 
     def _say_last(self) -> None:
         """The client has had its time: which streams are the last is now final."""

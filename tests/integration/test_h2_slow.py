@@ -111,6 +111,7 @@ async def test_leaving_names_the_last_stream():
         for number in (1, 3):
             assert (await peer.answer(number))[0]["grpc-status"] == "0"
         assert await peer.frames() == []
+        peer.writer.close()
         await asyncio.wait_for(leaving, 2.0)
     assert len(rig.records) == 2
 
