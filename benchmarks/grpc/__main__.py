@@ -34,6 +34,7 @@ from router.api.plane import DataPlane
 from router.config.load import load
 from router.config.settings import GrpcSettings
 from router.protocol import oip
+from router.protocol.codec import ParseLimits
 from router.protocol.link import Answer, ModelGrant, Tensor
 from router.protocol.oip_grpc import MessageCodec, decode
 from router.protocol.proto import open_inference_pb2 as pb
@@ -42,6 +43,7 @@ from router.telemetry.metrics import Metrics
 
 ROW = np.random.default_rng(1).random((1, 256)).astype("<f4")
 SECONDS = 5
+LIMITS = ParseLimits(1 << 20, 1 << 23)
 
 
 class Echo:
@@ -84,16 +86,16 @@ def codec_table() -> None:
     for name, raw in (("raw", True), ("typed", False)):
         body = message(raw)
         codec = MessageCodec(decode(body))
-        asked = codec.parse(b"", 1 << 20)
+        asked = codec.parse(b"", LIMITS)
 
         def answer(codec=codec, asked=asked) -> bytes:
             encoded = codec.encode("mlp", "1", asked, output)
             return b"".join((encoded.body, *encoded.more))
 
-        rows[f"{name} in, 256 floats"] = lambda body=body: MessageCodec(decode(body)).parse(b"", 1 << 20)
+        rows[f"{name} in, 256 floats"] = lambda body=body: MessageCodec(decode(body)).parse(b"", LIMITS)
         rows[f"{name} out, 256 floats"] = answer
     text = json_body()
-    rows["JSON in, 256 floats"] = lambda: oip.parse_infer(text, 1 << 20)
+    rows["JSON in, 256 floats"] = lambda: oip.parse_infer(text, LIMITS)
     rows["JSON out, 256 floats"] = lambda: oip.encode_infer("mlp", "1", "", output)
     for name, call in rows.items():
         print(f"{name:28}{least_us(call):8.1f} µs")

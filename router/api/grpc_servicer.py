@@ -6,33 +6,37 @@ Messages arrive as bytes and leave as bytes; router/protocol knows what they hol
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
-from router.api.grpc_stream import InferStream, abandon, settle
-from router.api.grpc_wire import fail, headers_of, trailing
-from router.api.heads import read_head, request_id
-from router.api.plane import DataPlane
+from router.api.grpc_call import DOCUMENT_BYTES, INTERNAL, Call, Document, Method
+from router.api.grpc_health import HEALTH, Health
+from router.api.grpc_stream import InferStream
+from router.api.grpc_unary import DocumentCall, InferCall
+from router.api.grpc_wire import HEAD, Asked, read_call, trailers
+from router.api.h2_connection import H2Connection
+from router.api.plane import RETRY_AFTER_S, DataPlane, log
 from router.core.errors import CapacityError, RequestError, RouterError
 from router.protocol import metadata, metadata_grpc, oip_grpc
+from router.protocol.h2_fields import Block
+from router.protocol.h2_frames import INTERNAL_ERROR
+from router.protocol.h2_sending import Stream
 from router.protocol.proto import open_inference_pb2 as pb
 from router.service.exchange import Exchange, OnEnd
 from router.service.handler import NO_KEY
 from router.service.head import Head
-from router.service.reply import Reply, failed
-
-log = logging.getLogger("pointsman.request")
 
 SERVICE = "inference.GRPCInferenceService"
-Context = Any
-"""grpc.aio.ServicerContext; grpc brings no types."""
-Document = Callable[[Any, Context], Message | Awaitable[Message]]
-"""Answers one message of a kind with another."""
+ENVELOPE_BYTES = 64 * 1024
+"""What a message may have beside its tensors: names, shapes, parameters."""
+CALLS_PER_CONNECTION = 1024
+CALLS = 8192
+"""Calls under way at once, streams included."""
+STREAMS = 1024
+"""Streams among them: they may last, and must leave room."""
 
 _NOT_OFFERED = {
     "RepositoryModelLoad": "the fleet file says which models are served",
@@ -47,111 +51,129 @@ _NOT_OFFERED = {
     "LogSettings": "logs are the operator's",
 }
 """Calls of Triton's that make no sense here, and why."""
-_INTERNAL = "internal error; the router's log has the details"
 
 
 class Servicer:
     """One method per call."""
 
     def __init__(self, plane: DataPlane) -> None:
+        """To be made on the event loop that serves."""
         self.plane = plane
+        self.loop = asyncio.get_running_loop()
+        self.calls = 0
+        """Under way, on all connections."""
         self.streams: set[InferStream] = set()
+        self.inflating = ThreadPoolExecutor(1, "inflate-grpc")
+        self._methods = self._all_methods()
 
-    def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
-        """gRPC's handler of each method."""
-        unary = grpc.unary_unary_rpc_method_handler
-        documents: dict[str, tuple[type[Message], Document]] = {
-            "ServerLive": (pb.ServerLiveRequest, self.server_live),
-            "ServerReady": (pb.ServerReadyRequest, self.server_ready),
-            "ModelReady": (pb.ModelReadyRequest, self.model_ready),
-            "ServerMetadata": (pb.ServerMetadataRequest, self.server_metadata),
-            "ModelMetadata": (pb.ModelMetadataRequest, self.model_metadata),
-            "ModelConfig": (pb.ModelConfigRequest, self.model_config),
-            "ModelStatistics": (pb.ModelStatisticsRequest, self.model_statistics),
-            "RepositoryIndex": (pb.RepositoryIndexRequest, self.repository_index),
+    def close(self) -> None:
+        """The listener has left."""
+        self.inflating.shutdown(wait=False, cancel_futures=True)
+
+    def _all_methods(self) -> dict[bytes, Method]:
+        health = Health(self.ready, lambda: self.plane.leaving, SERVICE)
+        limit_bytes = self.plane.http.max_body_bytes + ENVELOPE_BYTES
+        infer = {
+            "ModelInfer": Method(InferCall, limit_bytes, needs_key=True, recorded=True),
+            "ModelStreamInfer": Method(InferStream, limit_bytes, needs_key=True, recorded=True),
         }
-        return {
-            "ModelInfer": unary(self.model_infer),
-            "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self.model_stream_infer),
-            **{name: unary(_bound(self._document, *each)) for name, each in documents.items()},
-            **{name: unary(_bound(_not_offered, name, why)) for name, why in _NOT_OFFERED.items()},
+        answers: dict[str, tuple[bool, type[Message], Document]] = {
+            "ServerLive": (False, pb.ServerLiveRequest, self.server_live),
+            "ServerReady": (False, pb.ServerReadyRequest, self.server_ready),
+            "ModelReady": (True, pb.ModelReadyRequest, self.model_ready),
+            "ServerMetadata": (False, pb.ServerMetadataRequest, self.server_metadata),
+            "ModelMetadata": (True, pb.ModelMetadataRequest, self.model_metadata),
+            "ModelConfig": (True, pb.ModelConfigRequest, self.model_config),
+            "ModelStatistics": (True, pb.ModelStatisticsRequest, self.model_statistics),
+            "RepositoryIndex": (True, pb.RepositoryIndexRequest, self.repository_index),
         }
+        documents = {
+            name: Method(DocumentCall, DOCUMENT_BYTES, needs_key, kind=kind, answer=answer)
+            for name, (needs_key, kind, answer) in answers.items()
+        }
+        others = {
+            name: Method(DocumentCall, DOCUMENT_BYTES, why=f"{name} is not offered: {why}")
+            for name, why in _NOT_OFFERED.items()
+        }
+        served = {f"/{SERVICE}/{name}": method for name, method in (infer | documents | others).items()}
+        served |= {f"/{HEALTH}/{name}": method for name, method in health.methods().items()}
+        return {path.encode(): method for path, method in served.items()}
 
-    async def model_infer(self, body: bytes, context: Context) -> bytes:
-        """One request, one answer."""
-        answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        headers, remaining_s = headers_of(context), context.time_remaining()
-        exchange = None
+    def opened(self, connection: H2Connection, stream: Stream, block: Block) -> None:
+        """A call has begun. Whether it may is known from its headers: nothing of its message is kept before."""
+        asked: Asked | None = block.made
         try:
-            exchange, _ = self.begin(headers, body, remaining_s, partial(settle, answered))
-            reply = await answered
-        except asyncio.CancelledError:
-            abandon(exchange, context)
-            raise
-        finally:
-            self.end(body)
-        if reply.error is not None:
-            await fail(context, reply)
-        context.set_trailing_metadata(trailing(reply))
-        return b"".join((reply.body, *reply.more))
-
-    async def model_stream_infer(self, _: object, context: Context) -> None:
-        """Requests and answers on one stream; see InferStream."""
+            if asked is None:
+                asked = block.made = read_call(block, self._methods, self.plane.request_ids)
+            if asked.method is None:
+                connection.core.finish(stream, asked.answer)
+                return
+            call = asked.method.call(self, connection, stream, asked, asked.method)
+        except Exception:
+            self._broken(connection, stream)
+            return
+        stream.owner = call
         try:
-            self.proven(self._head(context))
+            self._admit(asked, asked.method)
         except RouterError as error:
-            await self._refuse(context, error)
-        stream = InferStream(self, context)
-        self.streams.add(stream)
+            call.refuse(error)
+        except Exception:
+            call.broken()
+
+    def _broken(self, connection: H2Connection, stream: Stream) -> None:
+        """A fault of ours, before there is a call that could end."""
+        log.exception("gRPC: internal error")
+        head, error = Head("", "", self.plane.request_ids.new()), RouterError("internal", INTERNAL)
         try:
-            await stream.run()
-        finally:
-            self.streams.discard(stream)
-        if self.plane.leaving:
-            await self._refuse(context, CapacityError("draining", "this server is leaving: open a new stream"))
+            connection.core.finish(stream, HEAD + trailers(self.plane.handler.refused(head, error)))
+        except Exception:
+            log.exception("gRPC: internal error while refusing a call")
+            connection.core.reset(stream, INTERNAL_ERROR)
+
+    def turned_away(self) -> None:
+        """A call was one too many for its connection."""
+        detail = f"the connection has {CALLS_PER_CONNECTION} calls under way already"
+        self.plane.handler.refused(Head("", "", self.plane.request_ids.new()), CapacityError("saturated", detail))
+
+    def _admit(self, asked: Asked, method: Method) -> None:
+        """Raises RouterError."""
+        if asked.refusal is not None:
+            raise asked.refusal
+        if method.needs_key and not self.plane.handler.knows(asked.head):
+            raise RequestError("unauthenticated", NO_KEY)
+        if self.calls > CALLS:
+            detail = f"the router has {CALLS} calls under way already"
+            raise CapacityError("saturated", detail, retry_after_s=RETRY_AFTER_S)
+        if len(self.streams) > STREAMS:
+            raise CapacityError("saturated", f"there are {STREAMS} streams already", retry_after_s=RETRY_AFTER_S)
 
     def begin(
-        self, headers: list[tuple[bytes, bytes]], body: bytes, remaining_s: float | None, on_end: OnEnd
+        self, asked: Asked, number: str, body: bytes, remaining_s: float | None, on_end: OnEnd
     ) -> tuple[Exchange | None, pb.ModelInferRequest | None]:
-        """Start an exchange; `on_end` gets its reply, unless it is cancelled. None: it was refused before.
-
-        Every one is to be followed by one `end`, even one that raises.
-        """
-        plane = self.plane
-        plane.held_bytes += len(body)
-        handler, ids = plane.handler, plane.request_ids
-        head = Head("", "", request_id(headers, ids))
-        message = None
+        """Start an exchange; `on_end` gets its reply, unless it is cancelled. None: it was refused before."""
+        plane, handler = self.plane, self.plane.handler
+        head, message = Head("", "", number, asked.head.credential), None
         try:
-            head = read_head(("", ""), headers, ids)
-            self.proven(head)
             if plane.held_bytes > plane.max_held_bytes:
                 raise plane.no_room()
             message = oip_grpc.decode(body)
-            head.model, head.version = message.model_name, message.model_version
+            head = asked.head_for(message.model_name, message.model_version, number)
             head.codec = oip_grpc.MessageCodec(message, remaining_s)
-            return handler.start(head, b"", on_end), message
+            exchange = handler.start(head, b"", on_end)
+            asked.remember(head)
+            return exchange, message
         except RouterError as error:
             on_end(handler.refused(head, error))
         except Exception:
             log.exception("gRPC: internal error")
-            on_end(handler.refused(head, RouterError("internal", _INTERNAL)))
+            on_end(handler.refused(head, RouterError("internal", INTERNAL)))
         return None, message
 
-    def end(self, body: bytes) -> None:
-        """A request that was begun is answered or abandoned."""
-        self.plane.held_bytes -= len(body)
-
-    def proven(self, head: Head) -> None:
-        """Raises RequestError where no tenant is: before anything is made of what a stranger sends."""
-        if not self.plane.handler.knows(head):
-            raise RequestError("unauthenticated", NO_KEY)
-
-    def server_live(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
+    def server_live(self, request: pb.ServerLiveRequest, call: Call) -> pb.ServerLiveResponse:
         """The process answers."""
         return pb.ServerLiveResponse(live=True)
 
-    def server_ready(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:
+    def server_ready(self, request: pb.ServerReadyRequest, call: Call) -> pb.ServerReadyResponse:
         """At least one pool has a ready replica."""
         return pb.ServerReadyResponse(ready=self.ready())
 
@@ -159,69 +181,31 @@ class Servicer:
         """Whether requests are worth sending here."""
         return not self.plane.leaving and self.plane.handler.any_pool_ready()
 
-    def model_ready(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
+    def model_ready(self, request: pb.ModelReadyRequest, call: Call) -> pb.ModelReadyResponse:
         """Whether a pool that this tenant may use has a ready replica with the model."""
-        ready = self.plane.handler.model_ready(self._head(context, request.name, request.version))
+        ready = self.plane.handler.model_ready(call.head(request.name, request.version))
         return pb.ModelReadyResponse(ready=ready)
 
-    def server_metadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
+    def server_metadata(self, request: pb.ServerMetadataRequest, call: Call) -> pb.ServerMetadataResponse:
         """Name, version and extensions of the server."""
         known: Mapping[str, Any] = metadata.server_metadata(self.plane.version)
         return pb.ServerMetadataResponse(**known)
 
-    def model_metadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:
+    def model_metadata(self, request: pb.ModelMetadataRequest, call: Call) -> pb.ModelMetadataResponse:
         """Inputs and outputs of a model."""
-        head = self._head(context, request.name, request.version)
+        head = call.head(request.name, request.version)
         return metadata_grpc.model_metadata(*self.plane.handler.model(head))
 
-    def model_config(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
+    def model_config(self, request: pb.ModelConfigRequest, call: Call) -> pb.ModelConfigResponse:
         """What clients read of a model's configuration."""
-        spec, _ = self.plane.handler.model(self._head(context, request.name, request.version))
+        spec, _ = self.plane.handler.model(call.head(request.name, request.version))
         return metadata_grpc.model_config(spec)
 
-    async def model_statistics(
-        self, request: pb.ModelStatisticsRequest, context: Context
-    ) -> pb.ModelStatisticsResponse:
+    async def model_statistics(self, request: pb.ModelStatisticsRequest, call: Call) -> pb.ModelStatisticsResponse:
         """One model, one version of it, or all that this tenant may use."""
-        head = self._head(context, request.name, request.version)
+        head = call.head(request.name, request.version)
         return metadata_grpc.model_statistics(await self.plane.handler.statistics(head))
 
-    def repository_index(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
+    def repository_index(self, request: pb.RepositoryIndexRequest, call: Call) -> pb.RepositoryIndexResponse:
         """Every model and version that this tenant may use, and whether it is ready."""
-        return metadata_grpc.repository_index(self.plane.handler.index(self._head(context)), request.ready)
-
-    def _head(self, context: Context, model: str = "", version: str = "") -> Head:
-        """Raises RequestError."""
-        return read_head((model, version), headers_of(context), self.plane.request_ids)
-
-    async def _document(self, kind: type[Message], answer: Document, body: bytes, context: Context) -> bytes:
-        try:
-            said = answer(kind.FromString(body), context)
-            message = await said if isinstance(said, Awaitable) else said
-            written: bytes = message.SerializeToString()
-            return written
-        except DecodeError as error:
-            await self._refuse(context, RequestError("malformed", f"the message cannot be read: {error}"))
-        except RouterError as error:
-            await self._refuse(context, error)
-        except Exception:
-            log.exception("gRPC: internal error")
-            await self._refuse(context, RouterError("internal", _INTERNAL))
-        raise AssertionError("refusing a call ends it")
-
-    async def _refuse(self, context: Context, error: RouterError) -> None:
-        await fail(context, failed(error, request_id(headers_of(context), self.plane.request_ids)))
-
-
-def _bound(call: Callable[..., Any], *first: object) -> Callable[[bytes, Context], Any]:
-    """`call` with its first arguments. gRPC asks whether a method is a coroutine function, which no partial is."""
-
-    async def method(body: bytes, context: Context) -> bytes:
-        answer: bytes = await call(*first, body, context)
-        return answer
-
-    return method
-
-
-async def _not_offered(name: str, why: str, _: bytes, context: Context) -> None:
-    await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{name} is not offered: {why}")
+        return metadata_grpc.repository_index(self.plane.handler.index(call.head()), request.ready)

@@ -1,125 +1,205 @@
-"""One bidirectional stream of inference requests. Owns what is under way on it."""
+"""One bidirectional stream of inference requests. Owns what is under way on it.
+
+Requests run side by side; answers leave in the order of their requests, each with its request's id. One request's error
+is its answer and leaves the stream open.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import Any
 
-import grpc
-
-from router.api.grpc_wire import details, headers_of
+from router.api.grpc_call import Call
+from router.api.grpc_unary import abandon
+from router.api.grpc_wire import OK, MessageReader, details
+from router.core.errors import CapacityError, RequestError, RouterError
 from router.protocol import oip_grpc
 from router.service.exchange import Exchange
-from router.service.reply import Reply
-
-if TYPE_CHECKING:
-    from router.api.grpc_servicer import Servicer
+from router.service.reply import Reply, failed
 
 STREAM_REQUESTS = 128
 """Requests of one stream under way at once; what a client sends beyond that waits in its connection."""
-TRANSIT_S = 0.02
-"""A call's deadline passes at the client first, by the time it took to arrive here; what is cancelled with no more left
-than this has met its deadline."""
+PER_TURN = 64
+"""Begun in one turn of the loop."""
+MAX_UNREAD_BYTES = 1024 * 1024
+"""Answers that the client has not taken: beyond it the others wait, and so do its requests."""
 
 
-class Asked:
+class InStream:
     """One request of a stream."""
 
-    __slots__ = ("_body", "_exchange", "_servicer", "answered", "message")
+    __slots__ = ("_stream", "exchange", "held_bytes", "message", "reply")
 
-    def __init__(self, servicer: Servicer, headers: list[tuple[bytes, bytes]], body: bytes, context: Any) -> None:
-        self.answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._servicer, self._body = servicer, body
-        remaining_s = context.time_remaining()
+    def __init__(self, stream: InferStream, held_bytes: int) -> None:
+        self._stream = stream
+        self.held_bytes = held_bytes
+        self.message: Any = None
+        self.exchange: Exchange | None = None
+        self.reply: Reply | None = None
+
+    def answered(self, reply: Reply) -> None:
+        """Its reply is there; its turn to be sent may not be."""
+        self.reply, self.exchange = reply, None
+        self._stream.go_on_soon()
+
+    def text(self) -> bytes:
+        """Its answer as a message of the stream."""
+        reply = self.reply
+        assert reply is not None
+        if reply.error is not None:
+            return oip_grpc.stream_error(self.message, reply.error.reason, details(reply.error))
+        return oip_grpc.stream_answer(b"".join((reply.body, *reply.more)))
+
+
+class InferStream(Call):
+    """Until the client has sent its last request, or `stop_reading`, and all are answered."""
+
+    def __init__(self, *of: Any) -> None:
+        super().__init__(*of)
+        self._asked: deque[InStream] = deque()
+        self._turning = self._inflating = self._stopped = False
+        self._asked_bytes = 0
+        self._taken = 0
+        self._begun_message = (-1, 0.0)
+        self.reader = MessageReader()
+        self.servicer.streams.add(self)
+        self._timer: asyncio.TimerHandle | None = None
+        if (remaining_s := self.remaining_s()) is not None:
+            self._timer = self.servicer.loop.call_later(remaining_s, self._on_deadline)
+
+    def data(self, part: bytes, ended: bool) -> None:
+        """See StreamOwner."""
+        if self.ended:
+            return
         try:
-            self._exchange, self.message = servicer.begin(headers, body, remaining_s, partial(settle, self.answered))
-        except BaseException:
-            servicer.end(body)
-            raise
+            assert self.reader is not None
+            self.reader.push(part)
+            self.hold(len(part))
+        except RouterError as error:
+            self.refuse(error)
+        else:
+            self._go_on()
 
-    def end(self) -> None:
-        """It is answered."""
-        self._servicer.end(self._body)
+    def sent(self) -> None:
+        """See StreamOwner: there is room for more answers."""
+        self.go_on_soon()
 
-    def abandon(self, context: Any) -> None:
-        """Its answer is of no use any more."""
-        self.end()
-        abandon(self._exchange, context)
-
-
-class InferStream:
-    """Requests run side by side; answers leave in the order of their requests, each with its request's id.
-
-    One request's error is its answer and leaves the stream open.
-    """
-
-    def __init__(self, servicer: Servicer, context: Any) -> None:
-        self._servicer = servicer
-        self._context = context
-        self._asked: asyncio.Queue[Asked | None] = asyncio.Queue()
-        self._room = asyncio.Semaphore(STREAM_REQUESTS)
-        self._reader: asyncio.Task[None] | None = None
-
-    async def run(self) -> None:
-        """Until the client has sent its last request, or `stop_reading`, and all are answered."""
-        self._reader = asyncio.get_running_loop().create_task(self._read())
-        try:
-            while (asked := await self._asked.get()) is not None:
-                await self._answer(asked)
-                self._room.release()
-        finally:
-            self._reader.cancel()
-            while not self._asked.empty():
-                if (left := self._asked.get_nowait()) is not None:
-                    left.abandon(self._context)
+    def go_on_soon(self) -> None:
+        """In a turn of its own: take more, answer more."""
+        if not self._turning and not self.ended:
+            self._turning = True
+            self.servicer.loop.call_soon(self._next_turn)
 
     def stop_reading(self) -> None:
-        """Take no more requests; those that were read are answered."""
-        if self._reader is not None:
-            self._reader.cancel()
+        """Take no more requests; those that were begun are answered."""
+        self._stopped = True
+        self.go_on_soon()
 
-    async def _answer(self, asked: Asked) -> None:
+    def check(self, now_s: float) -> None:
+        """See StreamOwner: also a message that does not come whole."""
+        reader, limit_s = self.reader, self.servicer.plane.http.body_timeout_s
+        waits = reader is not None and reader.size_bytes > 0 and not self.stream.paused and not self._inflating
+        if not waits or self._begun_message[0] != self._taken:
+            self._begun_message = (self._taken, now_s)
+        elif now_s - self._begun_message[1] > limit_s:
+            self.refuse(RequestError("request_timeout", f"a message took more than {limit_s:g} s"))
+        super().check(now_s)
+
+    def end(self) -> None:
+        """See Call."""
+        if self.ended:
+            return
+        super().end()
+        if self._timer is not None:
+            self._timer.cancel()
+        self.servicer.streams.discard(self)
+        remaining_s = self.remaining_s()
+        while self._asked:
+            abandon(self._asked.popleft().exchange, remaining_s)
+
+    def _next_turn(self) -> None:
+        self._turning = False
+        if not self.ended:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Answer in order, begin what there is room for, end where all is done."""
         try:
-            reply = await asked.answered
-            await self._context.write(_message(asked, reply))
-        except BaseException:
-            asked.abandon(self._context)
-            raise
-        asked.end()
+            self._answer()
+            self._take()
+            if not self.ended:
+                self._end_if_done()
+        except RouterError as error:
+            self.refuse(error)
+        except Exception:
+            self.broken()
 
-    async def _read(self) -> None:
-        context = self._context
-        headers = headers_of(context)
-        try:
-            while True:
-                # Before reading: what was read is never without a place, whenever reading is stopped.
-                await self._room.acquire()
-                if (body := await context.read()) is grpc.aio.EOF:
-                    return
-                self._asked.put_nowait(Asked(self._servicer, headers, body, context))
-                # An id that the client gave is that of the first request; the others get one of their own.
-                headers = [header for header in headers if header[0] != b"x-request-id"]
-        except asyncio.CancelledError:
-            pass
-        finally:
-            self._asked.put_nowait(None)
+    def _answer(self) -> None:
+        asked = self._asked
+        while asked and asked[0].reply is not None and self.stream.queued_bytes <= MAX_UNREAD_BYTES:
+            first = asked.popleft()
+            self.write(first.text())
+            self._release(first.held_bytes)
 
+    def _take(self) -> None:
+        reader, stream = self.reader, self.stream
+        for _ in range(PER_TURN):
+            if self._stopped or self._inflating or self.ended or reader is None or self._is_full():
+                break
+            length = reader.length()
+            if length is not None:
+                self.admit(length)
+            taken = reader.take()
+            if taken is None:
+                break
+            self._taken += 1
+            flag, message = taken
+            self._inflating = bool(flag)
+            self.plain(flag, message, self._begin)
+        else:
+            self.go_on_soon()
+        was_paused, stream.paused = stream.paused, self._is_full() or self._stopped
+        if was_paused and not stream.paused and not self.ended:
+            self.connection.core.give_back(stream)
+            self.connection.wake()
 
-def settle(answered: asyncio.Future[Reply], reply: Reply) -> None:
-    """Hand the reply to whoever still waits for it."""
-    if not answered.done():
-        answered.set_result(reply)
+    def _is_full(self) -> bool:
+        return len(self._asked) >= STREAM_REQUESTS or self.stream.queued_bytes > MAX_UNREAD_BYTES
 
+    def _begin(self, body: bytes) -> None:
+        reader, later = self.reader, self.task is not None
+        assert reader is not None
+        self._inflating = False
+        # What was counted for it, as it came and as it was inflated.
+        one = InStream(self, self.held_bytes - reader.size_bytes - self._asked_bytes)
+        self._asked_bytes += one.held_bytes
+        self._asked.append(one)
+        one.exchange, one.message = self.servicer.begin(self.asked, self.number, body, self.remaining_s(), one.answered)
+        if one.reply is not None:
+            one.exchange = None
+        # An id that the client gave is that of the first request; the others get one of their own.
+        self.number = self.servicer.plane.request_ids.new()
+        if later:
+            self.task = None
+            self.go_on_soon()
 
-def abandon(exchange: Exchange | None, context: Any) -> None:
-    """The call has ended without this reply. Where its deadline passed, the exchange's own ends it and is counted."""
-    remaining_s = context.time_remaining()
-    if exchange is not None and (remaining_s is None or remaining_s > TRANSIT_S):
-        exchange.cancel()
+    def _release(self, nbytes: int) -> None:
+        self.held_bytes -= nbytes
+        self._asked_bytes -= nbytes
+        self.servicer.plane.held_bytes -= nbytes
 
+    def _end_if_done(self) -> None:
+        reader = self.reader
+        if self._asked or self._inflating or self._turning:
+            return
+        if self._stopped:
+            error = CapacityError("draining", "this server is leaving: open a new stream")
+            self.fail(failed(error, self.number))
+        elif self.stream.ended and reader is not None:
+            if reader.size_bytes:
+                raise RequestError("malformed", "the stream ended within a message")
+            self.finish(OK)
 
-def _message(asked: Asked, reply: Reply) -> bytes:
-    if reply.error is not None:
-        return oip_grpc.stream_error(asked.message, reply.error.reason, details(reply.error))
-    return oip_grpc.stream_answer(b"".join((reply.body, *reply.more)))
+    def _on_deadline(self) -> None:
+        self.fail(failed(CapacityError("deadline_unmeetable", "the deadline of the stream passed"), self.number))

@@ -1,14 +1,15 @@
-"""TLS of the data listener: handshakes within bounds, and a certificate that is taken up anew when its files change."""
+"""TLS of the data listeners: handshakes within bounds, a certificate that is taken up anew when its files change."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
+from typing import Any
 
-from router.api.http import InferProtocol
 from router.api.linger import LINGER_S
-from router.api.plane import DataPlane, log
+from router.api.plane import Gate, log
 from router.config.load import tls_context, tls_stamp
 from router.config.settings import HttpSettings
 
@@ -20,11 +21,12 @@ ACCEPT_PAUSE_S = 1.0
 class Certificate:
     """What the listener presents. `context` is replaced whole: connections that have it keep theirs."""
 
-    def __init__(self, http: HttpSettings) -> None:
-        """Raises OSError and ssl.SSLError."""
+    def __init__(self, http: HttpSettings, application_protocol: str) -> None:
+        """Raises OSError and ssl.SSLError. `application_protocol`: what clients are to speak inside."""
         self._http = http
+        self._application_protocol = application_protocol
         self._stamp = tls_stamp(http)
-        self.context = _context(http)
+        self.context = self._context()
 
     async def renew(self) -> None:
         """Take up what the files hold now. A pair that does not fit is told once and leaves the old one in force."""
@@ -34,17 +36,16 @@ class Certificate:
             if stamp == self._stamp:
                 return
             self._stamp = stamp
-            self.context = await loop.run_in_executor(None, _context, self._http)
+            self.context = await loop.run_in_executor(None, self._context)
         except (OSError, ssl.SSLError) as error:
             log.error("the new certificate cannot be used, the old one stays in force: %s", error)
         else:
             log.info("a new certificate is in force")
 
-
-def _context(http: HttpSettings) -> ssl.SSLContext:
-    context = tls_context(http)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+    def _context(self) -> ssl.SSLContext:
+        context = tls_context(self._http)
+        context.set_alpn_protocols([self._application_protocol])
+        return context
 
 
 class TlsServer:
@@ -54,9 +55,16 @@ class TlsServer:
     connection too many is not worth a handshake.
     """
 
-    def __init__(self, plane: DataPlane, certificate: Certificate, sock: socket.socket) -> None:
+    def __init__(
+        self,
+        gate: Gate[Any],
+        connection: Callable[[], asyncio.Protocol],
+        certificate: Certificate,
+        sock: socket.socket,
+    ) -> None:
         """`sock` is bound and listening."""
-        self._plane = plane
+        self._gate = gate
+        self._connection = connection
         self._certificate = certificate
         self._sock = sock
         self._loop = asyncio.get_running_loop()
@@ -89,10 +97,10 @@ class TlsServer:
                 self._loop.remove_reader(self._sock)
                 self._loop.call_later(ACCEPT_PAUSE_S, self._listen)
                 return
-            self._plane.handshakes += 1
-            if self._plane.is_full():
-                self._plane.handshakes -= 1
-                self._plane.count_too_many()
+            self._gate.handshakes += 1
+            if self._gate.is_full():
+                self._gate.handshakes -= 1
+                self._gate.count_too_many()
                 sock.close()
                 continue
             task = self._loop.create_task(self._shake_hands(sock))
@@ -100,18 +108,18 @@ class TlsServer:
             task.add_done_callback(self._tasks.discard)
 
     async def _shake_hands(self, sock: socket.socket) -> None:
-        plane = self._plane
+        gate = self._gate
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self._loop.connect_accepted_socket(
-                lambda: InferProtocol(plane),
+                self._connection,
                 sock,
                 ssl=self._certificate.context,
-                ssl_handshake_timeout=plane.http.head_timeout_s,
+                ssl_handshake_timeout=gate.http.head_timeout_s,
                 ssl_shutdown_timeout=LINGER_S,
             )
         except (OSError, ssl.SSLError) as error:  # no TLS, none that both speak, gone, or too slow
             log.debug("no TLS connection: %r", error)
         finally:
-            plane.handshakes -= 1
+            gate.handshakes -= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ EXAMPLES = ROOT / "examples" / "clients"
 
 def run(server, *command: object) -> str:
     """What an example prints."""
-    address = server["grpc" if "grpc" in str(command) else "http"]
+    address = server["grpc" if "grpc" in Path(str(command[-2])).name else "http"]
     done = subprocess.run(
         [str(word) for word in command], env=os.environ | {"KEY": server["key"], "ADDRESS": address},
         capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,

@@ -192,8 +192,11 @@ class HttpRig:
         loop.create_server = create_server  # type: ignore[method-assign]
         server = self._settings.server.http
         self._plane = DataPlane(self._state.handler, RequestIds("fuzz"), server, MAX_BODY_BYTES * 4, "0")
-        await Listener(self._plane).open("127.0.0.1", 0)
+        await self._open()
         return taken[0]
+
+    async def _open(self) -> None:
+        await Listener(self._plane).open("127.0.0.1", 0)
 
     def _escaped(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._faults.append(context.get("exception") or context["message"])
@@ -226,6 +229,10 @@ class HttpRig:
         assert not self._echo.waiting, "an item was never answered"
         if b"HEAD" not in sent:  # the answer to it ends with its head, whatever length that tells
             Answers().read(bytes(wire.written))
+        await self._gone(wire)
+
+    async def _gone(self, wire: Wire) -> None:
+        """The client hangs up: nothing of it is left once every timer has run."""
         wire.close()
         wire.protocol.connection_lost(None)
         for _ in range(4):

@@ -26,6 +26,10 @@ def case(target: str) -> Callable[[bytes], None]:
         from tests.fuzz.http_rig import HttpRig
 
         return HttpRig().case
+    if target == "h2":
+        from tests.fuzz.h2_rig import H2Rig
+
+        return H2Rig().case
     if target == "grpc":
         from tests.fuzz.grpc_target import read_grpc
 

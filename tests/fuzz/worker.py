@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ("http", "json", "binary", "grpc", "frames", "handshake")
+TARGETS = ("http", "json", "binary", "grpc", "h2", "frames", "handshake")
 FIRST_LOOK = 1024
 """Cases after which caches are full and objects are counted for the first time."""
 MAX_NEW_OBJECTS = 600

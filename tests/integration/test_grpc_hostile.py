@@ -8,14 +8,15 @@ import grpc
 import pytest
 from grpc_rig import KEY, Rig, infer, listening, numbers, refused, until
 
-from router.api import grpc_health, grpc_servicer, grpc_stream
+from router.api import grpc_health, grpc_stream, grpc_wire
 from router.api.grpc_health import HEALTH
 from router.api.grpc_servicer import SERVICE
 from router.config.settings import GrpcSettings
+from router.protocol import oip_grpc
 from router.protocol.proto import health_pb2
 
 Code = grpc.StatusCode
-FRAMING = (("content-length", "abc"), ("transfer-encoding", "chunked"), ("inference-header-content-length", "x"))
+FRAMING = (("content-length", "abc"), ("content-encoding", "zip"), ("inference-header-content-length", "x"))
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -63,27 +64,39 @@ async def test_a_fault_of_ours_holds_nothing(monkeypatch, broken):
     def fail(*_):
         raise ValueError("a fault")
 
-    monkeypatch.setattr(grpc_servicer, "read_head", fail)
+    monkeypatch.setattr(grpc_wire, "read_head", fail)
     if broken == "refused":
         monkeypatch.setattr(type(rig.handler), "refused", fail)
     async with listening(rig) as client:
-        async with refused(Code.INTERNAL if broken == "read_head" else Code.UNKNOWN):
+        async with refused(Code.INTERNAL, "the router's log has the details" if broken == "read_head" else ""):
             await client("ModelInfer", infer())
         assert rig.plane.held_bytes == 0
-        body = infer().SerializeToString()
+        assert rig.listener.servicer.calls == 0
 
-        class Context:
-            def time_remaining(self) -> None:
-                return None
 
+@pytest.mark.parametrize("broken", ["decode", "refused"])
+async def test_a_fault_with_a_message_holds_nothing(monkeypatch, broken):
+    """Of a call and of a stream, once the message is there."""
+    rig = Rig()
+
+    def fail(*_):
+        raise ValueError("a fault")
+
+    monkeypatch.setattr(oip_grpc, "decode", fail)
+    if broken == "refused":
+        monkeypatch.setattr(type(rig.handler), "refused", fail)
+    async with listening(rig) as client:
+        async with refused(Code.INTERNAL):
+            await client("ModelInfer", infer())
+        stream = client.stream()
+        await stream.write(infer())
         if broken == "refused":
-            with pytest.raises(ValueError, match="a fault"):
-                grpc_stream.Asked(rig.listener.servicer, [], body, Context())
+            assert await stream.code() is Code.INTERNAL
         else:
-            asked = grpc_stream.Asked(rig.listener.servicer, [], body, Context())
-            assert (await asked.answered).error.reason == "internal"
-            asked.end()
-        assert rig.plane.held_bytes == 0
+            assert "internal error" in (await stream.read()).error_message
+        stream.cancel()
+        await until(lambda: not rig.listener.servicer.calls)
+    assert rig.plane.held_bytes == 0
 
 
 def watching(client):
