@@ -17,7 +17,7 @@ UV_PIP = $(if $(INDEX),UV_DEFAULT_INDEX=$(INDEX)) $(UV) pip
 INSTALL = $(UV_PIP) install --no-deps --build-constraints $(LOCKS)/tools.txt --python
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format models bench bench-wire soak fuzz env-openvino env-cuda env-cann env-clients \
+.PHONY: help serve fleet test check format models bench bench-wire soak fuzz env-openvino env-cuda env-cann env-clients \
 	env-helm env-upstream proto lock clean
 
 help: ## this list
@@ -25,6 +25,9 @@ help: ## this list
 
 serve: $(VENV)/.serve models $(VENV)/.providers ## start the example fleet here (ARGS='--config FILE': another)
 	@$(BIN)/pointsman serve $(ARGS)
+
+fleet: $(VENV)/.serve models $(VENV)/.providers env-upstream ## the mixed fleet: emulated H20, 910B, A100 and ASIC, a real MLServer, this CPU
+	@$(BIN)/python examples/mixed_fleet.py $(ARGS)
 
 ENVIRONMENTS := env-openvino env-cuda env-cann env-clients env-helm env-upstream
 test: $(VENV)/.dev models $(ENVIRONMENTS) ## every test, with real Ray, ONNX Runtime and Prometheus (ARGS for pytest)

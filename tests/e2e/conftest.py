@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import httpx
 import pytest
 import yaml
 from example import example_fleet
-from fleet import Fleet, start_fleet
+from fleet import ROOT, Fleet, start_fleet
+
+sys.path.insert(0, str(ROOT))  # examples/ is no part of what is installed
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""KServe's Python ModelServer with the model run inline: one process for two cores, REST and gRPC."""
+"""KServe's Python ModelServer with the model run inline: one process, REST and gRPC."""
 
 from __future__ import annotations
 
@@ -27,10 +27,6 @@ class Mlp(Model):
 
 if __name__ == "__main__":
     port = int(os.environ["BENCH_PORT"])
-    ModelServer(
-        http_port=port,
-        grpc_port=port + 1,
-        workers=max(1, len(os.sched_getaffinity(0)) // 2),
-        enable_docs_url=False,
-        access_log_format=None,
-    ).start([Mlp()])
+    ModelServer(http_port=port, grpc_port=port + 1, workers=1, enable_docs_url=False, access_log_format=None).start(
+        [Mlp()]
+    )
