@@ -11,7 +11,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ import click
 import msgspec
 
 from deployments.backends.registry import kinds
-from deployments.environments import EnvironmentProblem, needed
+from deployments.environments import EnvironmentProblem
 from deployments.keys import LocalKeys, admin_key, local_keys, stream_key
 from deployments.placement import PlacementError, place
 from deployments.pool_checks import pool_problems
@@ -85,21 +86,18 @@ def serve(config: Path, state: Path, resources: dict[str, float], labels: dict[s
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     say("starting Ray")
-    ahead = threading.Thread(target=_ask_for_environments, args=(settings,))
-    ahead.start()  # half a second of another process, while this one imports Ray
     from deployments import cluster  # sets Ray's environment, so before all that imports Ray
 
-    from deployments import app  # isort: skip
-
-    ahead.join()
-    try:
-        applications = app.applications(settings, app.default_paths(settings, state))
-    except EnvironmentProblem as error:
-        say(str(error))
-        return 2
+    # A second of imports and of another process, while Ray starts.
+    ahead = ThreadPoolExecutor(1, "ahead").submit(_applications, settings, state)
     with cluster.local_cluster(run / CLUSTER, resources, labels):
         signal.signal(signal.SIGINT, lambda *_: stop.set())
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        try:
+            applications = ahead.result()
+        except EnvironmentProblem as error:
+            say(str(error))
+            return 2
         say(f"starting {len(settings.pools)} pools and {settings.server.routers} router")
         cluster.deploy(applications)
         watch = cluster.Watch([application["name"] for application in applications], _show_status)
@@ -196,11 +194,11 @@ def _running_fleet(state: Path) -> Iterator[None]:
         raise click.ClickException(str(error)) from error
 
 
-def _ask_for_environments(settings: Settings) -> None:
-    """Let the answers be known when they are needed; what goes wrong here comes up again there."""
-    with suppress(EnvironmentProblem):
-        for provider in {pool.facts.provider for pool in settings.pools if pool.backend == "onnx"}:
-            needed(provider)
+def _applications(settings: Settings, state: Path) -> list[dict[str, Any]]:
+    """What Serve is to run. Raises EnvironmentProblem."""
+    from deployments import app
+
+    return app.applications(settings, app.default_paths(settings, state))
 
 
 def _show_status(name: str, status: Status) -> None:
