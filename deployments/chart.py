@@ -15,11 +15,12 @@ from deployments.backends import registry
 from deployments.loopback import LoopbackOnly
 from deployments.placement import CLASS_LABEL
 from router.config.load import load_value
-from router.config.settings import Settings
+from router.config.settings import UPSTREAM, Settings
 
 ROLE_LABEL = "pointsman.io/role"
 ON_CPU = "x86-cpu"
-"""Class of the nodes for pools that need no accelerator, such as emulated ones."""
+ELSEWHERE = ("emulated", UPSTREAM)
+"""Backends whose pools run on nodes of ON_CPU, whatever class they stand for. All others run on nodes of their own."""
 
 ACCEPT_S = 10.0
 """How long a leaving router goes on accepting: until every node of Kubernetes has taken it out of the Service."""
@@ -31,8 +32,7 @@ def pool(args: dict[str, Any]) -> Application:
     (only,) = settings.pools
     options = app.pool_options(only, settings)
     actor = options["ray_actor_options"]
-    needs_device = actor.get("num_gpus") or actor.get("resources")
-    node = only.facts.accelerator.name if needs_device else ON_CPU
+    node = ON_CPU if only.backend in ELSEWHERE else only.facts.accelerator.name
     actor["label_selector"] = actor.get("label_selector", {}) | {CLASS_LABEL: node}
     return app.build_pool({"pool": app.pool_args(only, settings, _paths(settings)), "options": options})
 

@@ -40,6 +40,8 @@ class Provider(msgspec.Struct, frozen=True):
     options: tuple[tuple[str, str], ...] = ()
     """Options of each session. f32 stays f32: the defaults of these providers round it."""
     parts: tuple[Part, ...] = ()
+    ours: tuple[str, ...] = ("device_id", "device_type", "load_config")
+    """Options that a model's variant may not state: which device, and how it is held to f32, is not the model's."""
 
 
 _DRIVER = Part(

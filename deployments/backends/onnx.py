@@ -191,6 +191,8 @@ def _bind(
 
     `own`: provider options of the model's variant.
     """
+    if taken := sorted(own.keys() & set(provider.ours)):
+        raise BackendError(f"provider {name}: a variant's provider_options may not state {', '.join(taken)}")
     settings = dict(provider.options)
     if name == "openvino":
         settings["load_config"] = _openvino_config(threads)

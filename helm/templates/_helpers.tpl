@@ -37,12 +37,11 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- toYaml (mergeOverwrite (deepCopy $own) $set) -}}
 {{- end }}
 
-{{/* Class of the pods that hold a pool: its own, or x86-cpu where it needs no device. Takes (dict "root" $ "pool" $p). */}}
+{{/* Class of the pods that hold a pool: its own, or x86-cpu where it is emulated or another server. Takes (dict "root" $ "pool" $p). */}}
 {{- define "pointsman.classOf" -}}
-{{- $class := get .root.Values.classes .pool.accelerator | default dict -}}
 {{- $type := dig "backend" "type" "onnx" .pool -}}
 {{- $name := .pool.accelerator -}}
-{{- if or (has $type (list "emulated" "oip_upstream")) (and $class (not $class.device)) -}}
+{{- if has $type (list "emulated" "oip_upstream") -}}
 {{- $name = "x86-cpu" -}}
 {{- end -}}
 {{- if not (hasKey .root.Values.classes $name) -}}

@@ -36,6 +36,7 @@ _FIELDS = {
     b"x-pointsman-priority": "priority",
     b"x-pointsman-only-accelerator": "only_accelerator",
     b"x-pointsman-only-region": "only_region",
+    b"x-pointsman-only-emulated": "only_emulated",
     b"x-pointsman-hops": "hops",
     _JSON_LENGTH: "json_length",
 }
@@ -163,7 +164,8 @@ def read_head(target: tuple[str, str], headers: list[tuple[bytes, bytes]], ids: 
         target[0], target[1], field_of("request_id") or ids.new(), field_of("credential", ""), field_of("timeout", ""),
         field_of("latency_target", ""), field_of("priority", ""),
     )  # fmt: skip
-    head.only_accelerator, head.only_region = field_of("only_accelerator", ""), field_of("only_region", "")
+    head.only_accelerator, head.only_region = field_of("only_accelerator"), field_of("only_region")
+    head.only_emulated = field_of("only_emulated")
     head.hops = field_of("hops", "")
     if "json_length" in found:
         head.codec = OipCodec(int(found["json_length"]))

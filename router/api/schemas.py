@@ -156,6 +156,9 @@ PARAMETERS: Json = {
     "x-pointsman-only-region": _of_header(
         "x-pointsman-only-region", "Regions that the request keeps itself to, with commas", _NAMES
     ),
+    "x-pointsman-only-emulated": _of_header(
+        "x-pointsman-only-emulated", "false: real pools only; true: emulated ones only", {"enum": ["true", "false"]}
+    ),
     "x-pointsman-hops": _of_header("x-pointsman-hops", "Routers that the request has passed", _COUNT),
     "inference-header-content-length": _of_header(
         "inference-header-content-length", "Bytes of JSON before the binary tensors", _COUNT

@@ -18,11 +18,16 @@ def with_emulation(settings: Settings) -> Settings:
 
 
 def _pool(pool: PoolSettings) -> PoolSettings:
-    if pool.backend != "emulated":
+    if not pool.facts.emulated:
         return pool
+    if pool.backend != "emulated":  # another server, or another package: whose times it keeps is not known here
+        return _with(pool, Emulation("unknown", 1.0))
     try:
         basis = basis_of(pool.facts.accelerator.name, str(pool.options.get("profile", "")))
     except ProfileError:
         basis = "unknown"
-    emulation = Emulation(basis, float(pool.options.get("time_scale", 1.0)))
+    return _with(pool, Emulation(basis, float(pool.options.get("time_scale", 1.0))))
+
+
+def _with(pool: PoolSettings, emulation: Emulation) -> PoolSettings:
     return msgspec.structs.replace(pool, facts=msgspec.structs.replace(pool.facts, emulation=emulation))

@@ -16,13 +16,14 @@ from types import MappingProxyType
 from router.config.accelerators import Classes, Described, described, facts_of, merged, origins
 from router.config.check import settings_of
 from router.config.check_backend import Kinds
+from router.config.check_upstream import FILES
 from router.config.document import MAX_BYTES, parse
 from router.config.emulation import with_emulation
 from router.config.problems import ConfigError, Problem
 from router.config.read import Draft, read
 from router.config.schema import Catalogue, Fleet, TenantsFile
 from router.config.schema_accelerator import Source
-from router.config.settings import HttpSettings, Settings
+from router.config.settings import UPSTREAM, HttpSettings, Settings
 from router.core.facts import AcceleratorFacts
 
 MIN_KEY_BYTES = 32
@@ -53,8 +54,8 @@ def load_value(
     *,
     certificates: bool = True,
 ) -> Settings:
-    """The same for a fleet that comes as a value, with absolute paths. `certificates`: they are here to be tried."""
-    draft = read(parse(json.dumps(fleet), "fleet"), Fleet)
+    """The same for a fleet as a value; its paths start from the root. `certificates`: its files are here to be tried."""
+    draft = read(parse(json.dumps(fleet), "/fleet"), Fleet)  # in the root, from where its paths start
     return _checked(draft, Path("/"), known_models, kinds, False, certificates=certificates)
 
 
@@ -77,6 +78,7 @@ def _checked(
     settings = with_emulation(settings_of(fleet, more, _built_in()[0], known_models, kinds))
     if certificates:
         _check_tls(fleet, settings.server.http)
+        _check_upstreams(fleet, settings)
     problems = [*fleet.problems, *(more.problems if more is not None else ())]
     if problems:
         raise ConfigError(problems)
@@ -92,6 +94,15 @@ def _check_tls(fleet: Draft[Fleet], http: HttpSettings) -> None:
     except (OSError, ssl.SSLError) as error:
         words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         fleet.fault("server.http.tls", f"{http.certificate} and {http.key} cannot be used: {words}")
+
+
+def _check_upstreams(fleet: Draft[Fleet], settings: Settings) -> None:
+    """Nor is a file that its replicas could not read."""
+    paths = {pool.name: path for path, pool in fleet.items("pools")}
+    for pool in settings.pools:
+        for key in FILES if pool.backend == UPSTREAM else ():
+            if key in pool.options and not os.access(pool.options[key], os.R_OK):
+                fleet.fault(f"{paths[pool.facts.name]}.backend.{key}", f"{pool.options[key]} cannot be read")
 
 
 def tls_context(http: HttpSettings) -> ssl.SSLContext:

@@ -56,9 +56,6 @@ PROBLEMS: dict[str, Problem] = {
 }
 """`client_gone` is counted and logged; nobody is left to send it to."""
 
-_REFUSED_ELSEWHERE = frozenset({"queue_full", "draining", "model_not_found"})
-"""A replica's refusals that say nothing about the other replicas."""
-
 _ANSWER_REASONS = {
     "queue_full": "saturated",
     "model_not_found": "no_ready_pool",
@@ -74,14 +71,6 @@ Whoever reads this has not hung up: an item that was cancelled has no owner, so 
 def problem(reason: str) -> Problem:
     """The row of `reason`; an unknown reason is an internal error, never a success."""
     return PROBLEMS.get(reason, PROBLEMS["internal"])
-
-
-def may_try_elsewhere(reason: str, dispatched: bool) -> bool:
-    """Whether a replica's Answer with this reason leaves the item free for another replica.
-
-    `expired` does not: the deadline is the same everywhere. Work that may have run is the retry loop's to judge.
-    """
-    return not dispatched and reason in _REFUSED_ELSEWHERE
 
 
 def client_reason(reason: str, dispatched: bool) -> str:

@@ -170,6 +170,7 @@ class Handler(msgspec.Struct):
             raise unknown_model(head.model, head.version)
         times = RequestTimes.read(head, self.defaults[head.model], tenant.priority)
         facts = self.facts(head, tenant, times, rows, 0, self.clock.now_s())
+        facts.only = narrowing(head)
         return self.cycle.explain(facts, facts.arrived_s)
 
     def model(self, head: Head) -> tuple[ModelSpec, list[str]]:

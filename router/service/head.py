@@ -33,15 +33,16 @@ class Head(msgspec.Struct):
     """How the body is encoded, and the answer is to be."""
     terms: Terms | None = None
     """What was made of these headers, for the next request of the connection that has the same; see Terms."""
-    only_accelerator: str = ""
-    only_region: str = ""
+    only_accelerator: str | None = None
+    only_region: str | None = None
+    only_emulated: str | None = None
     hops: str = ""
 
     def renewed(self, request_id: str) -> Head:
         """The head of another request with the same headers."""
         return Head(
             self.model, self.version, request_id, self.credential, self.timeout, self.latency_target, self.priority,
-            self.codec, self.terms, self.only_accelerator, self.only_region, self.hops,
+            self.codec, self.terms, self.only_accelerator, self.only_region, self.only_emulated, self.hops,
         )  # fmt: skip
 
 
@@ -104,11 +105,15 @@ class RequestTimes(msgspec.Struct, frozen=True):
 
 def narrowing(head: Head) -> Narrowing | None:
     """What the request forbids itself; None where it says nothing. Raises RequestError."""
-    if not (head.only_accelerator or head.only_region):
+    accelerator, region, emulated = head.only_accelerator, head.only_region, head.only_emulated
+    if accelerator is None and region is None and emulated is None:
         return None
+    if emulated not in {None, "true", "false"}:
+        raise RequestError("malformed", "x-pointsman-only-emulated: true or false")
     return Narrowing(
-        _names(head.only_accelerator, "x-pointsman-only-accelerator"),
-        _names(head.only_region, "x-pointsman-only-region"),
+        _names(accelerator, "x-pointsman-only-accelerator"),
+        _names(region, "x-pointsman-only-region"),
+        None if emulated is None else emulated == "true",
     )
 
 
@@ -125,8 +130,8 @@ def hops(head: Head) -> int:
     return count
 
 
-def _names(text: str, header: str) -> tuple[str, ...]:
-    if not text:
+def _names(text: str | None, header: str) -> tuple[str, ...]:
+    if text is None:
         return ()
     names = tuple(name.strip() for name in text.split(","))
     if not all(names) or len(names) > MAX_NAMES:

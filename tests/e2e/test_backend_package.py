@@ -125,8 +125,8 @@ def test_without_the_package_the_type_is_unknown_and_says_where_it_would_come_fr
     done = run("validate", "--config", "fleet.yaml", folder=None)
     assert done.returncode == 2
     assert done.stderr == (
-        'fleet.yaml:16: pools[0].backend.type: unknown backend "acme"; known: emulated, onnx; a type of another '
-        "package needs that package in the Python environment that runs pointsman\n"
+        'fleet.yaml:16: pools[0].backend.type: unknown backend "acme"; known: emulated, oip_upstream, onnx; a type of '
+        "another package needs that package in the Python environment that runs pointsman\n"
     )
     assert run("backend", "check", "acme", folder=None).returncode == 1
 
@@ -188,7 +188,7 @@ def test_the_pool_is_shown_under_its_class_type_and_marking(fleet: Fleet) -> Non
     status = httpx.get(f"{fleet.admin_url}/v1/status", headers=fleet.admin_headers()).json()
     (npu,) = (pool for pool in status["pools"] if pool["name"] == "npu")
     assert (npu["providers"], npu["emulated"], npu["ready_replicas"]) == (["acme"], True, 1)
-    assert re.search(r"^npu +acme-npu +yes +own +acme +mlp fp32 +up$", fleet.stdout(), re.MULTILINE)
+    assert re.search(r"^npu +acme-npu +yes +unknown x1 +acme +mlp fp32 +up$", fleet.stdout(), re.MULTILINE)
 
 
 @pytest.mark.cluster

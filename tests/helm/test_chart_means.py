@@ -7,8 +7,10 @@ import pytest
 
 from deployments.chart import ROLE_LABEL
 from deployments.placement import CLASS_LABEL
+from router.config.check_backend import Judged
 from router.config.load import load_value
 
+KINDS = {"acme": lambda options: Judged(emulated=True)}
 each_values = pytest.mark.parametrize("values", chart.VALUES)
 
 
@@ -29,11 +31,11 @@ def test_every_pool_has_pods_with_its_label_and_its_devices(values):
     """As the catalogue or the fleet file says that Ray and Kubernetes know the class."""
     service = chart.rayservice(values)
     for application in chart.serve_config(service)["applications"][:-1]:
-        (pool,) = load_value(application["args"]["fleet"]).pools
-        name = "x86-cpu" if pool.facts.emulated else pool.facts.accelerator.name
+        (pool,) = load_value(application["args"]["fleet"], kinds=KINDS).pools
+        name = "x86-cpu" if pool.backend == "emulated" else pool.facts.accelerator.name
         group = chart.groups(service)[name]
         assert group["labels"] == {CLASS_LABEL: name, ROLE_LABEL: "pool"}
-        if pool.facts.emulated or not pool.hardware.ray_resource:
+        if pool.backend == "emulated" or not pool.hardware.ray_resource:
             assert group["resources"].keys() == {"CPU"}
             continue
         assert group["resources"] == {"CPU": "1", pool.hardware.ray_resource: "1"}

@@ -98,6 +98,17 @@ class Running:
         return httpx.post(f"{self.url}/v2/models/minilm/infer", json=TEXT, headers=headers, timeout=10)
 
 
+def vendor(folder: Path) -> Path:
+    """A folder that has Acme's package as an image of its class would."""
+    folder.mkdir()
+    shutil.copytree(chart.ROOT / "examples" / "backends" / "acme" / "acme_runtime", folder / "acme_runtime")
+    info = folder / "acme_runtime-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-runtime\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text("[pointsman.backends]\nacme = acme_runtime.backend:AcmeBackend\n")
+    return folder
+
+
 def here(config: dict, folder: Path, ports: dict[str, int]) -> dict:
     """The same with folders and ports of this machine for those that a pod has to itself."""
     text = json.dumps(config).replace("/etc/pointsman", str(folder / "etc"))
@@ -125,7 +136,8 @@ def started(
     plan = {"nodes": nodes(service, absent), "config": here(chart.serve_config(service), folder, ports)} | until
     (folder / "plan.json").write_text(json.dumps(plan))
     keys = secrets(folder / "etc", tenants)
-    environment = os.environ | {"RAY_TMPDIR": tempfile.mkdtemp(prefix="pm"), "PYTHONPATH": str(chart.ROOT)}
+    path = os.pathsep.join([str(chart.ROOT), str(vendor(folder / "vendor"))])
+    environment = os.environ | {"RAY_TMPDIR": tempfile.mkdtemp(prefix="pm"), "PYTHONPATH": path}
     with (folder / "driver.err").open("wb") as errors:
         driver = subprocess.Popen(
             [sys.executable, DRIVER, folder / "plan.json"], cwd=chart.ROOT, env=environment, text=True,
@@ -195,14 +207,14 @@ def test_the_fleet_of_the_cpu_values_serves_the_main_job_and_is_upgraded(tmp_pat
 
 
 def test_the_mixed_fleet_serves_on_what_is_there_and_says_what_is_not(tmp_path):
-    """H20 pods whose devices are fakes refuse in words; no Ascend pod came up; requests are served by the CPU pool."""
+    """H20 pods whose devices are fakes refuse in words, no Ascend pod came up; the CPU pool and the vendor's serve."""
     with started(
         "h20-910b-asic", tmp_path, ["search", "reports"], ("router.settleSeconds=5",), ("huawei-ascend-910b3",),
-        expected=["pool-cpu", "router"], failing=["pool-h20-bj"],
+        expected=["pool-asic-sh", "pool-cpu", "router"], failing=["pool-h20-bj"],
     ) as fleet:  # fmt: skip
         statuses = fleet.statuses()
-        assert {name: statuses[name][0] for name in ("pool-cpu", "router", "pool-h20-bj")} == {
-            "pool-cpu": "RUNNING", "router": "RUNNING", "pool-h20-bj": "DEPLOY_FAILED",
+        assert {name: status for name, (status, _) in statuses.items() if name != "pool-a910-sh"} == {
+            "pool-asic-sh": "RUNNING", "pool-cpu": "RUNNING", "router": "RUNNING", "pool-h20-bj": "DEPLOY_FAILED",
         }  # fmt: skip
         assert "it needs the package onnxruntime-gpu" in statuses["pool-h20-bj"][1]
         assert statuses["pool-a910-sh"][0] != "RUNNING"

@@ -1,5 +1,6 @@
 """What a sound configuration becomes."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -220,3 +221,17 @@ def test_a_fleet_that_comes_as_a_value_is_checked_as_a_file_is():
         load_value(VALUE, {"other"}, certificates=False)
     with pytest.raises(ConfigError, match="modles"):
         load_value(VALUE | {"modles": {}}, certificates=False)
+
+
+def test_a_file_that_an_upstream_pool_names_is_looked_for(tmp_path):
+    """As a replica would; not where the fleet comes as a value, away from its files. Paths start from the file."""
+    pool = {"name": "u", "accelerator": "x86-cpu", "region": "r", "models": ["m"]}
+    backend = {"type": "oip_upstream", "url": "https://there:1", "authorization_file": "token"}
+    fleet = {"pools": [pool | {"backend": backend}]}
+    (tmp_path / "fleet.yaml").write_text(json.dumps(fleet))
+    with pytest.raises(ConfigError, match=r"pools\[0\]\.backend\.authorization_file: .*/token cannot be read"):
+        load(tmp_path / "fleet.yaml")
+    (tmp_path / "token").write_text("secret")
+    assert load(tmp_path / "fleet.yaml").pools[0].options["authorization_file"] == str(tmp_path / "token")
+    (pool,) = load_value(fleet, certificates=False).pools
+    assert pool.options["authorization_file"] == "/token"

@@ -18,6 +18,8 @@ policy_default: allow
 
 
 def written(tmp_path, more, kind="oip_upstream"):
+    for name in ("token", "ca.pem"):
+        (tmp_path / name).touch()
     path = tmp_path / "fleet.yaml"
     path.write_text(FLEET.format(more=more, kind=kind))
     return path

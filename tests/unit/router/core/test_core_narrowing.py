@@ -30,6 +30,8 @@ POOLS = (H20, A100)
         (Narrowing(("nvidia-h20",), ("us",)), ""),
         (Narrowing(("no-such",)), ""),
         (Narrowing((), ("no-such",)), ""),
+        (Narrowing(emulated=False), "a100"),
+        (Narrowing(("nvidia-h20",), emulated=True), ""),
     ],
 )
 def test_only_pools_within_it_are_looked_at(only, chosen):

@@ -8,7 +8,7 @@ import grpc
 import orjson
 import pytest
 
-from router.protocol.problem import PROBLEMS, client_reason, may_try_elsewhere, problem, problem_body, retry_after
+from router.protocol.problem import PROBLEMS, client_reason, problem, problem_body, retry_after
 
 
 def test_every_reason_has_its_statuses():
@@ -80,15 +80,6 @@ def test_a_replicas_reason_becomes_one_that_clients_know(reason, dispatched, tol
     """Whatever a replica says, the client gets a reason of the table."""
     assert client_reason(reason, dispatched) == told
     assert told in PROBLEMS
-
-
-def test_only_a_refusal_that_did_not_run_may_go_elsewhere():
-    """The same refusal after dispatch is for the retry loop to judge; a passed deadline is the same everywhere."""
-    for reason in ("queue_full", "draining", "model_not_found"):
-        assert may_try_elsewhere(reason, dispatched=False)
-        assert not may_try_elsewhere(reason, dispatched=True)
-    assert not may_try_elsewhere("expired", dispatched=False)
-    assert not may_try_elsewhere("malformed", dispatched=False)
 
 
 def test_the_body_has_the_protocols_error_and_our_reason():
