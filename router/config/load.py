@@ -54,7 +54,7 @@ def load_value(
     *,
     certificates: bool = True,
 ) -> Settings:
-    """The same for a fleet as a value; its paths start from the root. `certificates`: its files are here to be tried."""
+    """The same for a fleet as a value; its paths start from the root. `certificates`: try the files that it names."""
     draft = read(parse(json.dumps(fleet), "/fleet"), Fleet)  # in the root, from where its paths start
     return _checked(draft, Path("/"), known_models, kinds, False, certificates=certificates)
 

@@ -56,7 +56,7 @@ def settled(expected: list[str], failing: list[str]) -> dict[str, tuple[str, str
     """Statuses, as soon as they are as they should be, or the time is up."""
     deadline_s = time.monotonic() + SETTLE_S
     while True:
-        now = cluster.statuses()
+        now = {name: (each.status, each.message) for name, each in cluster.statuses().items()}
         up = all(now.get(name, ("", ""))[0] == "RUNNING" for name in expected)
         down = all(now.get(name, ("", ""))[0] == "DEPLOY_FAILED" for name in failing)
         if (up and down) or time.monotonic() > deadline_s:

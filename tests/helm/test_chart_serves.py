@@ -216,7 +216,7 @@ def test_the_mixed_fleet_serves_on_what_is_there_and_says_what_is_not(tmp_path):
         assert {name: status for name, (status, _) in statuses.items() if name != "pool-a910-sh"} == {
             "pool-asic-sh": "RUNNING", "pool-cpu": "RUNNING", "router": "RUNNING", "pool-h20-bj": "DEPLOY_FAILED",
         }  # fmt: skip
-        assert "it needs the package onnxruntime-gpu" in statuses["pool-h20-bj"][1]
+        assert "an image that has it (pointsman-cuda)" in statuses["pool-h20-bj"][1]
         assert statuses["pool-a910-sh"][0] != "RUNNING"
         answer = fleet.infer("search")
         assert (answer.status_code, answer.headers["x-pointsman-pool"]) == (200, "cpu")
