@@ -36,7 +36,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the page's commands installed the package, from a copy of its folder."""
     folder, target = tmp_path_factory.mktemp("vendor"), tmp_path_factory.mktemp("site")
     script = shell_block(0)
-    there = f"--offline --target {target} --python {POINTSMAN.with_name('python')}"
+    there = f"--offline --no-build-isolation --target {target} --python {POINTSMAN.with_name('python')}"
     for told, here in (("examples/", f"{ROOT}/examples/"), (".uv/", f"{ROOT}/.uv/"), (THERE, there)):
         assert told in script
         script = script.replace(told, here)

@@ -15,7 +15,7 @@ from payloads import MLP_INFER, mlp
 
 from deployments.placement import CLASS_LABEL
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.own_network]
 
 FLEET = """
 pools:

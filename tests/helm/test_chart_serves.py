@@ -31,7 +31,7 @@ DETECTED = {"nvidia-h20": "H20"}
 """What Ray would find on the device itself."""
 TEXT = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a quick brown fox"]}]}
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.own_network]
 
 
 def nodes(service: dict, absent: tuple[str, ...]) -> list[dict]:
