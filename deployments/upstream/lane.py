@@ -24,6 +24,7 @@ from router.core.predict import Curve, service_s
 from router.protocol.link import Item, Tensor
 from router.protocol.oip_binary import JSON_LENGTH
 from router.protocol.oip_client import BadAnswer, Unsendable, decode_answer, encode_request, fitted, model_path
+from router.service.head import MAX_HOPS
 from router.state.availability import Availability, Drift
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class UpstreamLane:
             case Verdict.ANSWERED:
                 self.availability.answered(outcome.took_s, now_s)
             case Verdict.HEARD:
-                self.availability.heard(now_s)
+                self.availability.heard(now_s, doubtful=bool(outcome.why))
             case Verdict.FAILED:
                 self.availability.failed(outcome.why, now_s)
             case Verdict.REFUSED:
@@ -147,13 +148,16 @@ class UpstreamLane:
                 self.availability.left(now_s)
 
     async def _forward(self, item: Item, deadline_s: float) -> Outcome:
+        if item.hops >= MAX_HOPS:
+            words = f"the request has passed {item.hops} routers already: one more is not asked"
+            return Outcome(Result("too_many_hops", words, [], False), Verdict.LEFT)
         try:
             sent = await self._inputs(item)
         except tensors.TensorError as error:
-            return Outcome(Result(error.reason, str(error), [], False), Verdict.HEARD)
+            return Outcome(Result(error.reason, str(error), [], False), Verdict.LEFT)
         if sent is None:
             words = "the upstream does not take this form of the model's inputs"
-            return Outcome(Result("model_not_found", words, [], False), Verdict.HEARD)
+            return Outcome(Result("model_not_found", words, [], False), Verdict.LEFT)
         budget_s = deadline_s - time.perf_counter()
         if budget_s <= 0:
             return out_of_time()
@@ -190,9 +194,7 @@ class UpstreamLane:
         try:
             parts, headers = encode_request(request_id, sent, outputs, parameters, binary=binary)
         except Unsendable as error:
-            return Outcome(
-                Result("model_not_found", f"the upstream takes JSON only: {error}", [], False), Verdict.HEARD
-            )
+            return Outcome(Result("model_not_found", f"the upstream takes JSON only: {error}", [], False), Verdict.LEFT)
         headers |= {
             "x-request-id": request_id,
             "x-pointsman-timeout": f"{budget_us}us",

@@ -16,10 +16,14 @@ _WORD = re.compile(r"[a-z_]{1,40}\Z")
 _CLIENT_FAULTS = {400: "malformed", 413: "too_large", 415: "malformed", 422: "malformed"}
 _NOT_THERE = {
     401: "it does not accept the credential (401)",
-    403: "it forbids the request (403)",
     404: "it does not have the model (404)",
+}
+_NOT_THIS_ONE = {
+    403: "it forbids the request (403)",
+    431: "its headers are too large for it (431)",
     508: "the request would go in circles (508)",
 }
+"""What a client may bring about by its headers: whether it holds for all is a probe's to find out."""
 
 
 class Verdict(Enum):
@@ -40,7 +44,7 @@ class Outcome(msgspec.Struct):
     result: Result
     verdict: Verdict
     why: str = ""
-    """Of FAILED and REFUSED."""
+    """Of FAILED and REFUSED; of HEARD where a probe is to find out more."""
     retry_after_s: float | None = None
     took_s: float = 0.0
 
@@ -80,6 +84,9 @@ def of_status(reply: Reply) -> Outcome:
     if status in _NOT_THERE:
         words = _NOT_THERE[status] + (f": {word}" if word else "")
         return failed(words, "backend_lost", dispatched=False)
+    if status in _NOT_THIS_ONE:
+        words = _NOT_THIS_ONE[status] + (f": {word}" if word else "")
+        return Outcome(Result("backend_lost", words, [], False), Verdict.HEARD, words)
     return failed(said)
 
 

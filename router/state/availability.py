@@ -65,7 +65,7 @@ class Availability:
         self._hung_after_s = hung_after_s
         self._down = "not measured yet"
         self._told = ""
-        self._hung = False
+        self._hung = self._doubtful = False
         self._failures = self._refusals = self._holds = 0
         self._good = self._bad = 0.0
         self._faded_s = -inf
@@ -109,10 +109,11 @@ class Availability:
         self._news(now_s)
         self._learn(took_s)
 
-    def heard(self, now_s: float) -> None:
-        """It ended with a word of the upstream's that says nothing of how it is."""
+    def heard(self, now_s: float, *, doubtful: bool = False) -> None:
+        """It ended with a word of the upstream's that says nothing of how it is; doubtful, it may be said to all."""
         self._ended(now_s)
         self._silent_s = 0.0
+        self._doubtful = self._doubtful or doubtful
 
     def failed(self, why: str, now_s: float) -> None:
         """It failed for a reason of the upstream's."""
@@ -146,7 +147,11 @@ class Availability:
             return False
         if self._down:
             return now_s - self._probed_s >= PROBE_S
-        return not self._open and now_s >= self._full_until_s and now_s - max(self._heard_s, self._probed_s) >= IDLE_S
+        if now_s < self._full_until_s:
+            return False
+        if self._doubtful:
+            return now_s - self._probed_s >= IDLE_S
+        return not self._open and now_s - max(self._heard_s, self._probed_s) >= IDLE_S
 
     def probed(self, took_s: float, now_s: float) -> None:
         """A probe was answered, after so long."""
@@ -189,6 +194,7 @@ class Availability:
         self._heard_s = now_s
         self._failures = self._refusals = self._holds = 0
         self._silent_s = 0.0
+        self._doubtful = False
 
     def _learn(self, took_s: float) -> None:
         self.usual_s += 0.2 * (took_s - self.usual_s)

@@ -12,7 +12,9 @@ PLUS = 1.0
 
 
 class FaultyUpstream:
-    """`mode`: ok, hung, slow, lying (ready, but every inference is a 500), 429, 500, unready. `kill` and `listen`."""
+    """`kill` and `listen`. `mode`: ok, hung (whatever it is asked), stuck (inference alone), slow, lying (ready, but every
+    inference is a 500), 403, 403 but probes, 429, 500, unready.
+    """
 
     def __init__(self) -> None:
         self.mode = "ok"
@@ -86,7 +88,8 @@ class FaultyUpstream:
     async def _infer(self, headers: dict, body: bytes, reader: asyncio.StreamReader) -> tuple:
         length = headers.get("inference-header-content-length")
         document = json.loads(body if length is None else body[: int(length)])
-        if document["id"].startswith("probe-"):
+        is_probe = document["id"].startswith("probe-")
+        if is_probe:
             self.probes += 1
         else:
             self.seen.append((headers, document))
@@ -94,6 +97,8 @@ class FaultyUpstream:
             await self._hang(reader)
         if self.mode == "slow":
             await asyncio.sleep(self.slow_s)
+        if self.mode == "403" or (self.mode == "403 but probes" and not is_probe):
+            return 403, {}, b'{"error": "no", "reason": "policy_denied"}'
         if self.mode in ("500", "lying"):
             return 500, {}, b'{"error": "CUDA error at 10.0.0.7"}'
         if self.mode == "429":

@@ -206,6 +206,36 @@ async def test_hops_are_counted_up(server, start):
     assert (await rig.ask(hops="5")).status == 508
 
 
+async def test_a_request_that_has_passed_all_the_routers_it_may_is_not_sent_there(server, start):
+    """The upstream would refuse it, whoever asks: that must not close the pool to others."""
+    rig = await start(with_cpu=False)
+    for _ in range(5):
+        reply = await rig.ask(hops="4")
+        assert (reply.status, pool_of(reply)) == (508, "too_many_hops")
+    assert not server.seen
+    assert pool_of(await rig.ask()) == "far"
+
+
+async def test_one_that_has_passed_so_many_is_answered_by_a_pool_that_is_no_router(start):
+    """The limit is of routers, not of pools."""
+    rig = await start()
+    assert pool_of(await rig.ask(hops="4")) == "cpu"
+
+
+async def test_what_is_forbidden_to_a_client_closes_the_pool_to_nobody(server, start):
+    """Headers of its own may bring it about. Where probes are forbidden too the pool closes."""
+    rig = await start()
+    server.mode = "403 but probes"
+    for _ in range(20):
+        assert pool_of(await rig.ask()) == "cpu"
+    assert len(server.seen) == 20
+    server.mode = "403"
+    load = Load(rig)
+    await until(lambda: not rig.takes())
+    await load.stop()
+    assert rig.explained()["words"] == "upstream: it forbids the request (403): policy_denied"
+
+
 async def test_a_credential_is_read_again_when_its_file_changes(server, start, tmp_path):
     """And never shown."""
     token = tmp_path / "token"

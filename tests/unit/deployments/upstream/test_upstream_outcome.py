@@ -20,7 +20,7 @@ def told(status, reason="", **headers):
         (422, "shape_mismatch", "malformed", True, Verdict.HEARD),
         (413, "", "too_large", True, Verdict.HEARD),
         (401, "", "backend_lost", False, Verdict.FAILED),
-        (403, "policy_denied", "backend_lost", False, Verdict.FAILED),
+        (403, "policy_denied", "backend_lost", False, Verdict.HEARD),
         (404, "", "backend_lost", False, Verdict.FAILED),
         (302, "", "backend_failed", True, Verdict.FAILED),
         (429, "saturated", "queue_full", False, Verdict.REFUSED),
@@ -28,7 +28,8 @@ def told(status, reason="", **headers):
         (500, "", "backend_failed", True, Verdict.FAILED),
         (502, "backend_failed", "backend_failed", True, Verdict.FAILED),
         (504, "deadline_unmeetable", "queue_full", False, Verdict.HEARD),
-        (508, "too_many_hops", "backend_lost", False, Verdict.FAILED),
+        (431, "headers_too_large", "backend_lost", False, Verdict.HEARD),
+        (508, "too_many_hops", "backend_lost", False, Verdict.HEARD),
     ],
 )
 def test_each_status_has_its_meaning(status, word, reason, dispatched, verdict):

@@ -61,6 +61,23 @@ def test_mostly_failures_close_it_though_answers_come_between_them():
     assert upstream.closed(1.6) == ("backend_lost", "upstream: 500")
 
 
+def test_what_may_be_forbidden_to_all_is_asked_by_a_probe_even_under_load():
+    """A request alone says nothing of others; three probes that are refused do."""
+    upstream = proven()
+    upstream.sent(1.0)
+    for turn in range(20):
+        now_s = 1.0 + turn * 0.25
+        send(upstream, now_s, "heard")
+        assert not upstream.probe_due(now_s), "an answer that says nothing needs no probe"
+    upstream.sent(6.0)
+    upstream.heard(6.0, doubtful=True)
+    assert upstream.closed(6.0) is None
+    for turn in range(IN_A_ROW):
+        assert upstream.probe_due(6.0 + turn * IDLE_S)
+        upstream.probe_failed("403", 6.0 + turn * IDLE_S)
+    assert upstream.closed(6.0 + 2 * IDLE_S) == ("backend_lost", "upstream: 403")
+
+
 def test_silence_while_requests_wait_closes_it_and_says_that_it_hangs():
     """What is under way will not be answered, so its owner may give it up."""
     upstream = proven()
