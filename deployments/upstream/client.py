@@ -32,7 +32,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ca_file: str = ""
     metrics_url: str = ""
     health_period: float = 0.5
-    """Seconds, and how long an answer about readiness may take."""
+    """Seconds between two questions about readiness, and about metrics."""
     hung_after: float = 1.0
     """Seconds."""
     timeout_parameter: bool = True

@@ -101,7 +101,7 @@ class UpstreamLane:
 
     def give_up(self) -> None:
         """End everything that is under way: it will not be answered there, and may be elsewhere."""
-        for task in self._under_way:
+        for task in self._under_way.keys() - self._given_up:
             self._given_up.add(task)
             task.cancel()
 

@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import msgspec
@@ -31,6 +31,8 @@ MEASURE_TIMEOUT_S = 20.0
 """For one inference before the model is measured: a server may load it at the first."""
 PROBE_USUAL = 4.0
 """A probe may take so many times as long as an answer usually does, and `hung_after` at least."""
+READY_TIMEOUT_S = 2.0
+"""Longer than `health_period`, for a server that is far away or busy: silence shows by requests and probes sooner."""
 SAYS_NOTHING = (404, 405, 501)
 """Of a path for readiness that a server does not have."""
 
@@ -73,7 +75,9 @@ class Watch:
         """Begin; waits until every model is open, but not longer than `timeout_s`. True if every one is."""
         self._look()
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._ask_forever()), loop.create_task(self._look_forever())]
+        self._tasks = [loop.create_task(self._look_forever()), loop.create_task(self._forever(self._ask_readiness))]
+        if self._options.metrics_url:
+            self._tasks.append(loop.create_task(self._forever(self._ask_metrics)))
         deadline_s = self._clock() + timeout_s
         while self._clock() < deadline_s and not self.all_open:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_S)
@@ -110,6 +114,8 @@ class Watch:
             closed = availability.closed(now_s)
             if closed != seen.closed:
                 self._changed(model, seen, closed)
+            if availability.hung:
+                seen.lane.give_up()
             if availability.probe_due(now_s) and seen.probe is None:
                 seen.probe = asyncio.get_running_loop().create_task(self._probe(seen))
 
@@ -122,16 +128,13 @@ class Watch:
         if before is None or before[0] != closed[0]:
             log.warning("model %s: closed: %s", model, closed[1])
         self._server.close_model(model, *closed)
-        if seen.lane.availability.hung:
-            seen.lane.give_up()
 
     # what it says, asked now and then
-    async def _ask_forever(self) -> None:
-        period_s = self._options.health_period
+    async def _forever(self, ask: Callable[[], Awaitable[None]]) -> None:
         while True:
             asked_s = self._clock()
-            await asyncio.gather(self._ask_readiness(), self._ask_metrics())
-            await asyncio.sleep(max(0.0, asked_s + period_s - self._clock()))
+            await ask()
+            await asyncio.sleep(max(0.0, asked_s + self._options.health_period - self._clock()))
 
     async def _ask_readiness(self) -> None:
         why = await self._ready("/v2/health/ready")
@@ -145,7 +148,7 @@ class Watch:
     async def _ready(self, path: str) -> str | None:
         """Why it is not ready, "" where it is or does not say, None where no answer came in time."""
         try:
-            return _not_ready(await self._client.get(path, self._options.health_period))
+            return _not_ready(await self._client.get(path, READY_TIMEOUT_S))
         except Unreachable as error:
             return str(error)
         except TimeoutError:

@@ -19,6 +19,8 @@ class FaultyUpstream:
     def __init__(self) -> None:
         self.mode = "ok"
         self.slow_s = 0.3
+        self.ready_s = 0.0
+        """How long it takes to say that it is ready."""
         self.retry_after = "1"
         self.datatype = "FP32"
         self.max_rows = 1024
@@ -30,7 +32,7 @@ class FaultyUpstream:
         """Headers and document of each inference request that is no probe."""
         self.probes = 0
         self.aborted = 0
-        """Requests whose client hung up before the answer."""
+        """Inference requests whose client hung up before the answer."""
         self.port = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -77,10 +79,11 @@ class FaultyUpstream:
             return await self._infer(headers, body, reader)
         if path == "/metrics":
             return 200, {}, f'nv_inference_pending_request_count{{model="mlp",version="1"}} {self.pending}\n'.encode()
-        if path.endswith("/ready"):
-            return (503 if self.mode == "unready" else 200), {}, b""
         if self.mode == "hung":
             await self._hang(reader)
+        if path.endswith("/ready"):
+            await asyncio.sleep(self.ready_s)
+            return (503 if self.mode == "unready" else 200), {}, b""
         tensor = {"datatype": self.datatype, "shape": [-1, 256]}
         metadata = {"name": "mlp", "inputs": [{"name": "x", **tensor}], "outputs": [{"name": "y", **tensor}]}
         return 200, {}, json.dumps(metadata).encode()
@@ -93,8 +96,11 @@ class FaultyUpstream:
             self.probes += 1
         else:
             self.seen.append((headers, document))
-        if self.mode == "hung":
-            await self._hang(reader)
+        if self.mode in ("hung", "stuck"):
+            try:
+                await self._hang(reader)
+            finally:
+                self.aborted += 1
         if self.mode == "slow":
             await asyncio.sleep(self.slow_s)
         if self.mode == "403" or (self.mode == "403 but probes" and not is_probe):
@@ -119,5 +125,4 @@ class FaultyUpstream:
     async def _hang(self, reader: asyncio.StreamReader) -> None:
         """Until the client hangs up."""
         await reader.read(1)
-        self.aborted += 1
         raise ConnectionError

@@ -68,7 +68,7 @@ async def test_several_requests_are_under_way_there_at_once_up_to_its_connection
     assert {pool_of(reply) for reply in await replies} <= {"far", "cpu"}
 
 
-FAULTS = ["killed", "hung", "slow", "lying", "429", "500", "unready"]
+FAULTS = ["killed", "hung", "stuck", "slow", "lying", "429", "500", "unready"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -110,6 +110,32 @@ async def test_traffic_leaves_a_faulty_upstream_within_2_s_and_comes_back(server
     assert set(left) == {"cpu"}
     assert left["cpu"] > 100
     assert back["far"] > 0.8 * sum(back.values())
+
+
+@pytest.mark.parametrize("usual_s", [0.01, 0.5])
+async def test_what_a_frozen_upstream_holds_is_answered_elsewhere(server, start, usual_s):
+    """Whatever closes the pool first: it says nothing of its readiness either."""
+    rig = await start()
+    availability = rig.upstream.lanes["mlp"].availability
+    availability.usual_s = usual_s
+    server.mode = "hung"
+    sent = len(server.seen)
+    held = asyncio.create_task(rig.ask(timeout="60s"))
+    await until(lambda: len(server.seen) > sent)
+    for _ in range(3):
+        availability.unheard("no answer about its readiness", time.perf_counter())
+    await until(lambda: not rig.takes())
+    async with asyncio.timeout(10):
+        assert pool_of(await held) == "cpu"
+
+
+async def test_an_idle_upstream_that_is_slow_to_say_that_it_is_ready_stays_open(server, start):
+    """It is far away; what it does with requests is what counts."""
+    rig = await start()
+    server.ready_s = 1.2
+    for _ in range(80):
+        assert rig.takes()
+        await asyncio.sleep(0.05)
 
 
 async def test_no_second_pool_means_that_the_client_is_told_what_waiting_helps(server, start):
