@@ -34,6 +34,9 @@ log = logging.getLogger("pointsman.upstream")
 
 PRIORITIES = ("interactive", "standard", "batch")
 OTHER_HARDWARE = "wrong_accelerator"
+MAX_DIGITS = 18
+MAX_VERSION = 64
+"""Characters."""
 
 
 class Declared(msgspec.Struct, frozen=True):
@@ -122,7 +125,7 @@ class UpstreamLane:
             outcome = Outcome(Result(*words, []), Verdict.LEFT)
         elif (error := task.exception()) is not None:
             log.error("model %s: request %s: %r", self.spec.name, item.request_id, error)
-            outcome = Outcome(Result("backend_failed", f"internal error: {type(error).__name__}", []), Verdict.LEFT)
+            outcome = failed(f"internal error: {type(error).__name__}")
         else:
             outcome = task.result()
         self._tell(outcome)
@@ -161,7 +164,14 @@ class UpstreamLane:
         budget_s = deadline_s - time.perf_counter()
         if budget_s <= 0:
             return out_of_time()
-        return await self.ask(item.request_id, sent, item.rows, item.outputs, budget_s, item.priority, item.hops)
+        outcome = await self.ask(item.request_id, sent, item.rows, item.outputs, budget_s, item.priority, item.hops)
+        result = outcome.result
+        if item.version and not result.reason:
+            if not self._version and result.version != item.version:
+                words = f"the upstream answers with version {result.version!r}, {item.version!r} was asked for"
+                return Outcome(Result("model_not_found", words, [], False), Verdict.HEARD)
+            result.version = item.version
+        return outcome
 
     async def _inputs(self, item: Item) -> list[Tensor] | None:
         """The item's tensors as the upstream takes them: its own, or tokenised; None where neither will do."""
@@ -220,12 +230,15 @@ class UpstreamLane:
             return failed(other, OTHER_HARDWARE)
         length = reply.headers.get(JSON_LENGTH)
         try:
-            if length is not None and not (length.isascii() and length.isdigit()):
+            if length is not None and not (length.isascii() and length.isdigit() and len(length) <= MAX_DIGITS):
                 raise BadAnswer(f"{JSON_LENGTH} is no number")
             version, found = decode_answer(reply.body, None if length is None else int(length))
             if self._version and version != self._version:
                 raise BadAnswer(f"version {version!r} answered, {self._version!r} was asked for")
-            return Outcome(Result("", "", fitted(self.spec, found, rows, outputs)), Verdict.ANSWERED)
+            if len(version) > MAX_VERSION:
+                raise BadAnswer("its version is longer than a version is")
+            fit = fitted(self.spec, found, rows, outputs)
+            return Outcome(Result("", "", fit, version=version), Verdict.ANSWERED)
         except BadAnswer as error:
             return failed(str(error))
 

@@ -11,6 +11,7 @@ import msgspec
 
 from deployments.lane import Result
 from deployments.upstream.client import Reply, Unreachable
+from router.protocol.upstream_facts import WORDS
 
 _WORD = re.compile(r"[a-z_]{1,40}\Z")
 _CLIENT_FAULTS = {400: "malformed", 413: "too_large", 415: "malformed", 422: "malformed"}
@@ -24,6 +25,12 @@ _NOT_THIS_ONE = {
     508: "the request would go in circles (508)",
 }
 """What a client may bring about by its headers: whether it holds for all is a probe's to find out."""
+
+
+_AWAY = ("no_ready_pool", "draining")
+"""Words of a Pointsman for a 503 that is not for being full."""
+MAX_WORD_BYTES = 64 * 1024
+"""Of a longer body the reason is not looked for."""
 
 
 class Verdict(Enum):
@@ -50,7 +57,8 @@ class Outcome(msgspec.Struct):
 
 
 def failed(why: str, reason: str = "backend_failed", *, dispatched: bool = True) -> Outcome:
-    """It failed for a reason of the upstream's."""
+    """It failed for a reason of the upstream's, in words that may quote it: no more than WORDS of them are kept."""
+    why = why if len(why) <= WORDS else why[: WORDS - 1] + "…"
     return Outcome(Result(reason, f"the upstream failed: {why}", [], dispatched), Verdict.FAILED, why)
 
 
@@ -78,6 +86,8 @@ def of_status(reply: Reply) -> Outcome:
     if status in (408, 504):
         # How short a budget was is the client's doing; that nothing is answered at all shows as silence.
         return out_of_time()
+    if status == 503 and word in _AWAY:
+        return failed(said, "backend_lost", dispatched=False)
     if status in (429, 503):
         after_s = _retry_after_s(reply.headers)
         return Outcome(Result("queue_full", f"the upstream is full: {said}", [], False), Verdict.REFUSED, said, after_s)
@@ -92,6 +102,8 @@ def of_status(reply: Reply) -> Outcome:
 
 def _reason(body: bytes) -> str:
     """The stable word for an error that a Pointsman gives, "" of others."""
+    if len(body) > MAX_WORD_BYTES:
+        return ""
     try:
         said = json.loads(body).get("reason", "")
     except (ValueError, AttributeError, RecursionError):

@@ -12,8 +12,8 @@ PLUS = 1.0
 
 
 class FaultyUpstream:
-    """`kill` and `listen`. `mode`: ok, hung (whatever it is asked), stuck (inference alone), slow, lying (ready, but every
-    inference is a 500), 403, 403 but probes, 429, 500, unready.
+    """`kill` and `listen`. `mode`: ok, hung (whatever it is asked), stuck (inference alone), slow, 403, 403 but probes,
+    lying (ready, but every inference is a 500), 429, 500, no pool (503 as another Pointsman's), unready.
     """
 
     def __init__(self) -> None:
@@ -24,8 +24,13 @@ class FaultyUpstream:
         self.retry_after = "1"
         self.datatype = "FP32"
         self.max_rows = 1024
-        self.pending = 0
-        """Requests of others that wait, as its metrics say."""
+        self.version = "1"
+        self.pending: int | str = 0
+        """Requests of others that wait, as its metrics say; "" for no page."""
+        self.json_length = ""
+        """Said in place of the true length of an answer's JSON."""
+        self.padding = 0
+        """Bytes more in each answer about readiness."""
         self.headers: dict[str, str] = {}
         """Said with every answer."""
         self.seen: list[tuple[dict[str, str], dict]] = []
@@ -77,13 +82,15 @@ class FaultyUpstream:
     async def _answer(self, path: str, headers: dict, body: bytes, reader: asyncio.StreamReader) -> tuple:
         if path.endswith("/infer"):
             return await self._infer(headers, body, reader)
+        if path == "/metrics" and self.pending == "":
+            return 500, {}, b""
         if path == "/metrics":
             return 200, {}, f'nv_inference_pending_request_count{{model="mlp",version="1"}} {self.pending}\n'.encode()
         if self.mode == "hung":
             await self._hang(reader)
         if path.endswith("/ready"):
             await asyncio.sleep(self.ready_s)
-            return (503 if self.mode == "unready" else 200), {}, b""
+            return (503 if self.mode == "unready" else 200), {}, b" " * self.padding
         tensor = {"datatype": self.datatype, "shape": [-1, 256]}
         metadata = {"name": "mlp", "inputs": [{"name": "x", **tensor}], "outputs": [{"name": "y", **tensor}]}
         return 200, {}, json.dumps(metadata).encode()
@@ -105,6 +112,8 @@ class FaultyUpstream:
             await asyncio.sleep(self.slow_s)
         if self.mode == "403" or (self.mode == "403 but probes" and not is_probe):
             return 403, {}, b'{"error": "no", "reason": "policy_denied"}'
+        if self.mode == "no pool":
+            return 503, {"retry-after": "1"}, b'{"error": "no", "reason": "no_ready_pool"}'
         if self.mode in ("500", "lying"):
             return 500, {}, b'{"error": "CUDA error at 10.0.0.7"}'
         if self.mode == "429":
@@ -116,11 +125,11 @@ class FaultyUpstream:
         y = np.frombuffer(data, "<f4") + np.float32(PLUS)
         output = {"name": "y", "datatype": "FP32", "shape": given["shape"]}
         if length is None:
-            answer = {"model_name": "mlp", "model_version": "1", "outputs": [{**output, "data": y.tolist()}]}
+            answer = {"model_name": "mlp", "model_version": self.version, "outputs": [{**output, "data": y.tolist()}]}
             return 200, {}, json.dumps(answer).encode()
         output["parameters"] = {"binary_data_size": y.nbytes}
-        head = json.dumps({"model_name": "mlp", "model_version": "1", "outputs": [output]}).encode()
-        return 200, {"Inference-Header-Content-Length": str(len(head))}, head + y.tobytes()
+        head = json.dumps({"model_name": "mlp", "model_version": self.version, "outputs": [output]}).encode()
+        return 200, {"Inference-Header-Content-Length": self.json_length or str(len(head))}, head + y.tobytes()
 
     async def _hang(self, reader: asyncio.StreamReader) -> None:
         """Until the client hangs up."""
