@@ -235,7 +235,7 @@ def test_one_that_says_to_come_again_at_once_is_held_all_the_same():
     upstream = proven()
     now_s = 5.0
     for turn in range(1100):
-        while upstream.closed(now_s) is None:
+        for _ in range(IN_A_ROW):
             send(upstream, now_s, "refused", "429", 0.0)
         if turn > 4:
             assert upstream.closed(now_s + 0.9)
