@@ -34,9 +34,8 @@ async def joined(server: FaultyUpstream, folder: Path, more: str = "", **options
 
 
 def waiting(rig: Rig) -> int:
-    """Rows that wait there, as the router knows it."""
-    views = {view.name: view for view in rig.state.fleet.snapshot(rig.clock.now_s()).pools}
-    return views["far"].waiting_rows.get("mlp", 0)
+    """Rows that wait there, as its next report to the router says."""
+    return rig.far.load().waiting_rows.get("mlp", 0)
 
 
 @pytest.mark.parametrize("broken", ["", "1e999", "1.2.3", "e"])
