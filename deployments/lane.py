@@ -32,6 +32,8 @@ class Result(msgspec.Struct):
     tensors: list[Tensor]
     dispatched: bool = True
     """Whether the model may have run."""
+    version: str = ""
+    """Version of the model that ran, where that is not the granted one."""
 
 
 class BatchResult(msgspec.Struct):

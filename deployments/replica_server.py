@@ -242,7 +242,7 @@ class ReplicaServer:
             held.stream.answer(
                 Answer(
                     held.item.id, result.reason, result.detail, result.dispatched, queue_us, batch_us, run_us,
-                    batch.rows, [] if end.cancelled else result.tensors, self._versions[model],
+                    batch.rows, [] if end.cancelled else result.tensors, result.version or self._versions[model],
                 )
             )  # fmt: skip
 

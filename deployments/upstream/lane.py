@@ -24,6 +24,7 @@ from router.core.predict import Curve, service_s
 from router.protocol.link import Item, Tensor
 from router.protocol.oip_binary import JSON_LENGTH
 from router.protocol.oip_client import BadAnswer, Unsendable, decode_answer, encode_request, fitted, model_path
+from router.service.head import MAX_HOPS
 from router.state.availability import Availability, Drift
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ log = logging.getLogger("pointsman.upstream")
 
 PRIORITIES = ("interactive", "standard", "batch")
 OTHER_HARDWARE = "wrong_accelerator"
+MAX_DIGITS = 18
+MAX_VERSION = 64
+"""Characters."""
 
 
 class Declared(msgspec.Struct, frozen=True):
@@ -100,7 +104,7 @@ class UpstreamLane:
 
     def give_up(self) -> None:
         """End everything that is under way: it will not be answered there, and may be elsewhere."""
-        for task in self._under_way:
+        for task in self._under_way.keys() - self._given_up:
             self._given_up.add(task)
             task.cancel()
 
@@ -121,7 +125,7 @@ class UpstreamLane:
             outcome = Outcome(Result(*words, []), Verdict.LEFT)
         elif (error := task.exception()) is not None:
             log.error("model %s: request %s: %r", self.spec.name, item.request_id, error)
-            outcome = Outcome(Result("backend_failed", f"internal error: {type(error).__name__}", []), Verdict.LEFT)
+            outcome = failed(f"internal error: {type(error).__name__}")
         else:
             outcome = task.result()
         self._tell(outcome)
@@ -138,7 +142,7 @@ class UpstreamLane:
             case Verdict.ANSWERED:
                 self.availability.answered(outcome.took_s, now_s)
             case Verdict.HEARD:
-                self.availability.heard(now_s)
+                self.availability.heard(now_s, doubtful=bool(outcome.why))
             case Verdict.FAILED:
                 self.availability.failed(outcome.why, now_s)
             case Verdict.REFUSED:
@@ -147,17 +151,27 @@ class UpstreamLane:
                 self.availability.left(now_s)
 
     async def _forward(self, item: Item, deadline_s: float) -> Outcome:
+        if item.hops >= MAX_HOPS:
+            words = f"the request has passed {item.hops} routers already: one more is not asked"
+            return Outcome(Result("too_many_hops", words, [], False), Verdict.LEFT)
         try:
             sent = await self._inputs(item)
         except tensors.TensorError as error:
-            return Outcome(Result(error.reason, str(error), [], False), Verdict.HEARD)
+            return Outcome(Result(error.reason, str(error), [], False), Verdict.LEFT)
         if sent is None:
             words = "the upstream does not take this form of the model's inputs"
-            return Outcome(Result("model_not_found", words, [], False), Verdict.HEARD)
+            return Outcome(Result("model_not_found", words, [], False), Verdict.LEFT)
         budget_s = deadline_s - time.perf_counter()
         if budget_s <= 0:
             return out_of_time()
-        return await self.ask(item.request_id, sent, item.rows, item.outputs, budget_s, item.priority, item.hops)
+        outcome = await self.ask(item.request_id, sent, item.rows, item.outputs, budget_s, item.priority, item.hops)
+        result = outcome.result
+        if item.version and not result.reason:
+            if not self._version and result.version != item.version:
+                words = f"the upstream answers with version {result.version!r}, {item.version!r} was asked for"
+                return Outcome(Result("model_not_found", words, [], False), Verdict.HEARD)
+            result.version = item.version
+        return outcome
 
     async def _inputs(self, item: Item) -> list[Tensor] | None:
         """The item's tensors as the upstream takes them: its own, or tokenised; None where neither will do."""
@@ -190,9 +204,7 @@ class UpstreamLane:
         try:
             parts, headers = encode_request(request_id, sent, outputs, parameters, binary=binary)
         except Unsendable as error:
-            return Outcome(
-                Result("model_not_found", f"the upstream takes JSON only: {error}", [], False), Verdict.HEARD
-            )
+            return Outcome(Result("model_not_found", f"the upstream takes JSON only: {error}", [], False), Verdict.LEFT)
         headers |= {
             "x-request-id": request_id,
             "x-pointsman-timeout": f"{budget_us}us",
@@ -200,6 +212,7 @@ class UpstreamLane:
             "x-pointsman-hops": str(hops + 1),
             "x-pointsman-only-accelerator": self._declared.accelerator,
             "x-pointsman-only-region": self._declared.region,
+            "x-pointsman-only-emulated": str(self._declared.emulated).lower(),
         }
         started_s = time.perf_counter()
         try:
@@ -218,12 +231,15 @@ class UpstreamLane:
             return failed(other, OTHER_HARDWARE)
         length = reply.headers.get(JSON_LENGTH)
         try:
-            if length is not None and not (length.isascii() and length.isdigit()):
+            if length is not None and not (length.isascii() and length.isdigit() and len(length) <= MAX_DIGITS):
                 raise BadAnswer(f"{JSON_LENGTH} is no number")
             version, found = decode_answer(reply.body, None if length is None else int(length))
             if self._version and version != self._version:
                 raise BadAnswer(f"version {version!r} answered, {self._version!r} was asked for")
-            return Outcome(Result("", "", fitted(self.spec, found, rows, outputs)), Verdict.ANSWERED)
+            if len(version) > MAX_VERSION:
+                raise BadAnswer("its version is longer than a version is")
+            fit = fitted(self.spec, found, rows, outputs)
+            return Outcome(Result("", "", fit, version=version), Verdict.ANSWERED)
         except BadAnswer as error:
             return failed(str(error))
 

@@ -11,15 +11,26 @@ import msgspec
 
 from deployments.lane import Result
 from deployments.upstream.client import Reply, Unreachable
+from router.protocol.upstream_facts import WORDS
 
 _WORD = re.compile(r"[a-z_]{1,40}\Z")
 _CLIENT_FAULTS = {400: "malformed", 413: "too_large", 415: "malformed", 422: "malformed"}
 _NOT_THERE = {
     401: "it does not accept the credential (401)",
-    403: "it forbids the request (403)",
     404: "it does not have the model (404)",
+}
+_NOT_THIS_ONE = {
+    403: "it forbids the request (403)",
+    431: "its headers are too large for it (431)",
     508: "the request would go in circles (508)",
 }
+"""What a client may bring about by its headers: whether it holds for all is a probe's to find out."""
+
+
+_AWAY = ("no_ready_pool", "draining")
+"""Words of a Pointsman for a 503 that is not for being full."""
+MAX_WORD_BYTES = 64 * 1024
+"""Of a longer body the reason is not looked for."""
 
 
 class Verdict(Enum):
@@ -40,13 +51,14 @@ class Outcome(msgspec.Struct):
     result: Result
     verdict: Verdict
     why: str = ""
-    """Of FAILED and REFUSED."""
+    """Of FAILED and REFUSED; of HEARD where a probe is to find out more."""
     retry_after_s: float | None = None
     took_s: float = 0.0
 
 
 def failed(why: str, reason: str = "backend_failed", *, dispatched: bool = True) -> Outcome:
-    """It failed for a reason of the upstream's."""
+    """It failed for a reason of the upstream's, in words that may quote it: no more than WORDS of them are kept."""
+    why = why if len(why) <= WORDS else why[: WORDS - 1] + "…"
     return Outcome(Result(reason, f"the upstream failed: {why}", [], dispatched), Verdict.FAILED, why)
 
 
@@ -74,17 +86,24 @@ def of_status(reply: Reply) -> Outcome:
     if status in (408, 504):
         # How short a budget was is the client's doing; that nothing is answered at all shows as silence.
         return out_of_time()
+    if status == 503 and word in _AWAY:
+        return failed(said, "backend_lost", dispatched=False)
     if status in (429, 503):
         after_s = _retry_after_s(reply.headers)
         return Outcome(Result("queue_full", f"the upstream is full: {said}", [], False), Verdict.REFUSED, said, after_s)
     if status in _NOT_THERE:
         words = _NOT_THERE[status] + (f": {word}" if word else "")
         return failed(words, "backend_lost", dispatched=False)
+    if status in _NOT_THIS_ONE:
+        words = _NOT_THIS_ONE[status] + (f": {word}" if word else "")
+        return Outcome(Result("backend_lost", words, [], False), Verdict.HEARD, words)
     return failed(said)
 
 
 def _reason(body: bytes) -> str:
     """The stable word for an error that a Pointsman gives, "" of others."""
+    if len(body) > MAX_WORD_BYTES:
+        return ""
     try:
         said = json.loads(body).get("reason", "")
     except (ValueError, AttributeError, RecursionError):

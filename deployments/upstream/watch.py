@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import msgspec
@@ -31,6 +32,11 @@ MEASURE_TIMEOUT_S = 20.0
 """For one inference before the model is measured: a server may load it at the first."""
 PROBE_USUAL = 4.0
 """A probe may take so many times as long as an answer usually does, and `hung_after` at least."""
+READY_TIMEOUT_S = 2.0
+"""Longer than `health_period`, for a server that is far away or busy: silence shows by requests and probes sooner."""
+MAX_READINESS_BYTES, MAX_METADATA_BYTES, MAX_METRICS_BYTES = 4096, 1 << 20, 8 << 20
+PENDING_HOLDS_S = 1.0
+"""What waits there by the last page counts for so long."""
 SAYS_NOTHING = (404, 405, 501)
 """Of a path for readiness that a server does not have."""
 
@@ -44,6 +50,10 @@ class _Seen:
         """Without a curve until the model is measured."""
         self.closed: tuple[str, str] | None = None
         self.probe: asyncio.Task[None] | None = None
+        self.measured = False
+        """Since it was last lost: it may have come back as another."""
+        self.pending_s = -math.inf
+        """When a page last said how many requests wait there."""
 
 
 class Watch:
@@ -63,7 +73,6 @@ class Watch:
         for seen in self._seen.values():
             seen.lane.drifted = partial(self._stretch, seen)
             seen.lane.on_ended = self._look
-        self._names = {options.names.get(model, model): model for model in lanes}
         self._server = server
         self._options = options
         self._clock = clock
@@ -73,7 +82,9 @@ class Watch:
         """Begin; waits until every model is open, but not longer than `timeout_s`. True if every one is."""
         self._look()
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._ask_forever()), loop.create_task(self._look_forever())]
+        self._tasks = [loop.create_task(self._look_forever()), loop.create_task(self._forever(self._ask_readiness))]
+        if self._options.metrics_url:
+            self._tasks.append(loop.create_task(self._forever(self._ask_metrics)))
         deadline_s = self._clock() + timeout_s
         while self._clock() < deadline_s and not self.all_open:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_S)
@@ -110,6 +121,8 @@ class Watch:
             closed = availability.closed(now_s)
             if closed != seen.closed:
                 self._changed(model, seen, closed)
+            if availability.hung:
+                seen.lane.give_up()
             if availability.probe_due(now_s) and seen.probe is None:
                 seen.probe = asyncio.get_running_loop().create_task(self._probe(seen))
 
@@ -121,17 +134,15 @@ class Watch:
             return
         if before is None or before[0] != closed[0]:
             log.warning("model %s: closed: %s", model, closed[1])
+            seen.measured = seen.measured and closed[0] != "backend_lost"
         self._server.close_model(model, *closed)
-        if seen.lane.availability.hung:
-            seen.lane.give_up()
 
     # what it says, asked now and then
-    async def _ask_forever(self) -> None:
-        period_s = self._options.health_period
+    async def _forever(self, ask: Callable[[], Awaitable[None]]) -> None:
         while True:
             asked_s = self._clock()
-            await asyncio.gather(self._ask_readiness(), self._ask_metrics())
-            await asyncio.sleep(max(0.0, asked_s + period_s - self._clock()))
+            await ask()
+            await asyncio.sleep(max(0.0, asked_s + self._options.health_period - self._clock()))
 
     async def _ask_readiness(self) -> None:
         why = await self._ready("/v2/health/ready")
@@ -145,25 +156,31 @@ class Watch:
     async def _ready(self, path: str) -> str | None:
         """Why it is not ready, "" where it is or does not say, None where no answer came in time."""
         try:
-            return _not_ready(await self._client.get(path, self._options.health_period))
+            return _not_ready(await self._client.get(path, READY_TIMEOUT_S, MAX_READINESS_BYTES))
         except Unreachable as error:
             return str(error)
         except TimeoutError:
             return None
 
     async def _ask_metrics(self) -> None:
-        if not self._options.metrics_url:
-            return
+        pending = await self._pending()
+        now_s = self._clock()
+        for model, seen in self._seen.items():
+            waiting = pending.get(self._options.names.get(model, model))
+            if waiting is not None:
+                seen.pending_s = now_s
+                self._server.set_rows_elsewhere(model, max(0, waiting - seen.lane.open_items))
+            elif now_s - seen.pending_s > PENDING_HOLDS_S:
+                self._server.set_rows_elsewhere(model, 0)
+
+    async def _pending(self) -> dict[str, int]:
+        """Requests that wait there, by its names; {} where its page says nothing, for whatever reason."""
         try:
-            reply = await self._client.get(self._options.metrics_url, self._options.health_period)
-        except (Unreachable, TimeoutError) as error:
-            log.info("metrics of the upstream: %s", error or "no answer in time")
-            return
-        if reply.status == 200:
-            for name, waiting in pending_requests(reply.body.decode(errors="replace")).items():
-                if (model := self._names.get(name)) is not None:
-                    others = max(0, waiting - self._seen[model].lane.open_items)
-                    self._server.set_rows_elsewhere(model, others)
+            reply = await self._client.get(self._options.metrics_url, self._options.health_period, MAX_METRICS_BYTES)
+            return pending_requests(reply.body.decode(errors="replace")) if reply.status == 200 else {}
+        except Exception as error:
+            log.info("metrics of the upstream: %r", error)
+            return {}
 
     # what it can, tried
     async def _probe(self, seen: _Seen) -> None:
@@ -187,8 +204,10 @@ class Watch:
 
     async def _try(self, seen: _Seen) -> Outcome:
         if not seen.grant.curve:
-            return await self._measure(seen)
+            return await self._measure(seen, MEASURE_TIMEOUT_S)
         bound_s = max(self._options.hung_after, PROBE_USUAL * seen.lane.availability.usual_s)
+        if not seen.measured:
+            return await self._measure(seen, bound_s)
         outcome = await self._infer(seen.lane, 1, bound_s)
         if outcome.verdict is Verdict.ANSWERED:
             first_s = seen.grant.curve[0][1]
@@ -196,12 +215,12 @@ class Watch:
                 self._stretch(seen, outcome.took_s / first_s)
         return outcome
 
-    async def _measure(self, seen: _Seen) -> Outcome:
-        """Whether it is our model there, and how long batches take. Raises Misfit."""
+    async def _measure(self, seen: _Seen, first_s: float) -> Outcome:
+        """Whether it is our model there, and how long batches take; the first within `first_s`. Raises Misfit."""
         lane = seen.lane
-        lane.accepted = await self._accepted(seen)
+        lane.accepted = await self._accepted(seen, first_s)
         curve: list[tuple[int, float]] = []
-        outcome = await self._infer(lane, 1, MEASURE_TIMEOUT_S)  # the first may have to load the model
+        outcome = await self._infer(lane, 1, first_s)  # the first may have to load the model
         for rows in sizes(lane.spec.batch):
             if outcome.verdict is not Verdict.ANSWERED:
                 return outcome
@@ -218,13 +237,14 @@ class Watch:
             curve.append((rows, outcome.took_s))
         outcome.took_s = curve[0][1]
         if outcome.verdict is Verdict.ANSWERED:
+            seen.measured = True
             self._grant(seen, curve)
         return outcome
 
-    async def _accepted(self, seen: _Seen) -> tuple[tuple[TensorSpec, ...], ...]:
+    async def _accepted(self, seen: _Seen, timeout_s: float) -> tuple[tuple[TensorSpec, ...], ...]:
         lane, options = seen.lane, self._options
         try:
-            reply = await self._client.get(lane.path, MEASURE_TIMEOUT_S)
+            reply = await self._client.get(lane.path, timeout_s, MAX_METADATA_BYTES)
         except Unreachable as error:
             raise Misfit(str(error)) from None
         except TimeoutError:

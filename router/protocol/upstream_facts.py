@@ -10,13 +10,20 @@ import msgspec
 
 from models.spec import ModelSpec, TensorSpec
 
-_PENDING = re.compile(r"^nv_inference_pending_request_count\{([^}]*)\}\s+([0-9.eE+]+)", re.MULTILINE)
+_PENDING = re.compile(r"^nv_inference_pending_request_count\{([^}]*)\}\s+([0-9.eE+]{1,24})(?=\s|$)", re.MULTILINE)
 """Triton's gauge: requests of a model that wait to be run."""
+MOST_PENDING = 1e9
+"""More is no count of requests."""
+WORDS = 200
+"""Characters of a misfit's words at most: they quote the server's document."""
 _MODEL = re.compile(r'(?:^|,)\s*model="((?:[^"\\]|\\.)*)"')
 
 
 class Misfit(ValueError):
     """Another server's model is not the model here. The text says in what."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(words if len(words) <= WORDS else words[: WORDS - 1] + "…")
 
 
 class _Tensor(msgspec.Struct):
@@ -82,9 +89,20 @@ def _same_shape(here: Sequence[int | str], there: Sequence[Any]) -> bool:
 
 
 def pending_requests(metrics: str) -> dict[str, int]:
-    """Requests that wait at a Triton server, by its own name of the model, from its metrics page."""
+    """Requests that wait at a Triton server, by its own name of the model, from its metrics page.
+
+    A model with a count that is none is left out: the page says nothing of it.
+    """
     pending: dict[str, int] = {}
     for labels, value in _PENDING.findall(metrics):
-        if model := _MODEL.search(labels):
-            pending[model[1]] = pending.get(model[1], 0) + int(float(value))
+        if (model := _MODEL.search(labels)) and (count := _count(value)) is not None:
+            pending[model[1]] = pending.get(model[1], 0) + count
     return pending
+
+
+def _count(text: str) -> int | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return int(value) if 0.0 <= value <= MOST_PENDING else None

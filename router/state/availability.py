@@ -23,7 +23,7 @@ PROBE_S = 0.25
 IDLE_S = 1.0
 """Open and without news for so long, it is probed too: traffic is not to be what finds out."""
 HOLD_S, HOLD_MAX_S = 0.1, 1.0
-"""How long refusals close it where the server does not say: doubled each time until an answer comes."""
+"""How long refusals close it at least, whatever the server says: doubled each time until an answer comes."""
 RETRY_AFTER_MAX_S = 10.0
 RELAPSE_S, MAX_PROOFS = 10.0, 8
 """Closed again within RELAPSE_S, it needs twice as many probes to open, up to MAX_PROOFS."""
@@ -65,7 +65,7 @@ class Availability:
         self._hung_after_s = hung_after_s
         self._down = "not measured yet"
         self._told = ""
-        self._hung = False
+        self._hung = self._doubtful = False
         self._failures = self._refusals = self._holds = 0
         self._good = self._bad = 0.0
         self._faded_s = -inf
@@ -83,14 +83,14 @@ class Availability:
 
     @property
     def hung(self) -> bool:
-        """Closed because of silence: what is under way will not be answered."""
+        """Silent for so long that what is under way will not be answered, whatever else has closed it before."""
         return self._hung
 
     def closed(self, now_s: float) -> Closed | None:
         """Why it may not be sent requests now; None where it may. To be asked several times in a second."""
         self._look(now_s)
         bound_s = max(self._hung_after_s, SLOWER * self.usual_s)
-        if not self._down and self._silent_s >= bound_s:
+        if not self._hung and self._silent_s >= bound_s:
             self._hung = True
             self._close(f"no answer for {self._silent_s:.2g} s while {self._open} requests wait", now_s)
         if self._down:
@@ -109,10 +109,11 @@ class Availability:
         self._news(now_s)
         self._learn(took_s)
 
-    def heard(self, now_s: float) -> None:
-        """It ended with a word of the upstream's that says nothing of how it is."""
+    def heard(self, now_s: float, *, doubtful: bool = False) -> None:
+        """It ended with a word of the upstream's that says nothing of how it is; doubtful, it may be said to all."""
         self._ended(now_s)
         self._silent_s = 0.0
+        self._doubtful = self._doubtful or doubtful
 
     def failed(self, why: str, now_s: float) -> None:
         """It failed for a reason of the upstream's."""
@@ -137,8 +138,10 @@ class Availability:
         self._told = why
 
     def unheard(self, why: str, now_s: float) -> None:
-        """It did not say in time whether it is ready: a failure, unless it answers requests meanwhile."""
+        """It did not say in time whether it is ready: a failure, unless it answers requests or probes meanwhile."""
+        heard_s = self._heard_s
         self._fail(why, now_s)
+        self._heard_s = heard_s
 
     def probe_due(self, now_s: float) -> bool:
         """Whether a small inference is to find out more; the caller runs one at a time and tells its outcome."""
@@ -146,7 +149,11 @@ class Availability:
             return False
         if self._down:
             return now_s - self._probed_s >= PROBE_S
-        return not self._open and now_s >= self._full_until_s and now_s - max(self._heard_s, self._probed_s) >= IDLE_S
+        if now_s < self._full_until_s:
+            return False
+        if self._doubtful:
+            return now_s - self._probed_s >= IDLE_S
+        return not self._open and now_s - max(self._heard_s, self._probed_s) >= IDLE_S
 
     def probed(self, took_s: float, now_s: float) -> None:
         """A probe was answered, after so long."""
@@ -189,6 +196,7 @@ class Availability:
         self._heard_s = now_s
         self._failures = self._refusals = self._holds = 0
         self._silent_s = 0.0
+        self._doubtful = False
 
     def _learn(self, took_s: float) -> None:
         self.usual_s += 0.2 * (took_s - self.usual_s)
@@ -198,7 +206,7 @@ class Availability:
         self._refusals += 1
         if self._refusals < IN_A_ROW or now_s < self._full_until_s:
             return
-        hold_s = min(HOLD_MAX_S, HOLD_S * 2.0**self._holds) if retry_after_s is None else retry_after_s
+        hold_s = max(retry_after_s or 0.0, min(HOLD_MAX_S, HOLD_S * 2.0 ** min(self._holds, 10)))
         self._holds += 1
         self._full, self._full_until_s = why, now_s + min(hold_s, RETRY_AFTER_MAX_S)
 
@@ -219,4 +227,3 @@ class Availability:
             self._needed = min(2 * self._needed, MAX_PROOFS) if relapsed else 1
         self._down = why
         self._proofs = self._failures = 0
-        self._silent_s = 0.0

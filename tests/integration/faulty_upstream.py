@@ -12,23 +12,32 @@ PLUS = 1.0
 
 
 class FaultyUpstream:
-    """`mode`: ok, hung, slow, lying (ready, but every inference is a 500), 429, 500, unready. `kill` and `listen`."""
+    """`kill` and `listen`. `mode`: ok, hung (whatever it is asked), stuck (inference alone), slow, 403, 403 but probes,
+    lying (ready, but every inference is a 500), 429, 500, no pool (503 as another Pointsman's), unready.
+    """
 
     def __init__(self) -> None:
         self.mode = "ok"
         self.slow_s = 0.3
+        self.ready_s = 0.0
+        """How long it takes to say that it is ready."""
         self.retry_after = "1"
         self.datatype = "FP32"
         self.max_rows = 1024
-        self.pending = 0
-        """Requests of others that wait, as its metrics say."""
+        self.version = "1"
+        self.pending: int | str = 0
+        """Requests of others that wait, as its metrics say; "" for no page."""
+        self.json_length = ""
+        """Said in place of the true length of an answer's JSON."""
+        self.padding = 0
+        """Bytes more in each answer about readiness."""
         self.headers: dict[str, str] = {}
         """Said with every answer."""
         self.seen: list[tuple[dict[str, str], dict]] = []
         """Headers and document of each inference request that is no probe."""
         self.probes = 0
         self.aborted = 0
-        """Requests whose client hung up before the answer."""
+        """Inference requests whose client hung up before the answer."""
         self.port = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -73,12 +82,15 @@ class FaultyUpstream:
     async def _answer(self, path: str, headers: dict, body: bytes, reader: asyncio.StreamReader) -> tuple:
         if path.endswith("/infer"):
             return await self._infer(headers, body, reader)
+        if path == "/metrics" and self.pending == "":
+            return 500, {}, b""
         if path == "/metrics":
             return 200, {}, f'nv_inference_pending_request_count{{model="mlp",version="1"}} {self.pending}\n'.encode()
-        if path.endswith("/ready"):
-            return (503 if self.mode == "unready" else 200), {}, b""
         if self.mode == "hung":
             await self._hang(reader)
+        if path.endswith("/ready"):
+            await asyncio.sleep(self.ready_s)
+            return (503 if self.mode == "unready" else 200), {}, b" " * self.padding
         tensor = {"datatype": self.datatype, "shape": [-1, 256]}
         metadata = {"name": "mlp", "inputs": [{"name": "x", **tensor}], "outputs": [{"name": "y", **tensor}]}
         return 200, {}, json.dumps(metadata).encode()
@@ -86,14 +98,22 @@ class FaultyUpstream:
     async def _infer(self, headers: dict, body: bytes, reader: asyncio.StreamReader) -> tuple:
         length = headers.get("inference-header-content-length")
         document = json.loads(body if length is None else body[: int(length)])
-        if document["id"].startswith("probe-"):
+        is_probe = document["id"].startswith("probe-")
+        if is_probe:
             self.probes += 1
         else:
             self.seen.append((headers, document))
-        if self.mode == "hung":
-            await self._hang(reader)
+        if self.mode in ("hung", "stuck"):
+            try:
+                await self._hang(reader)
+            finally:
+                self.aborted += 1
         if self.mode == "slow":
             await asyncio.sleep(self.slow_s)
+        if self.mode == "403" or (self.mode == "403 but probes" and not is_probe):
+            return 403, {}, b'{"error": "no", "reason": "policy_denied"}'
+        if self.mode == "no pool":
+            return 503, {"retry-after": "1"}, b'{"error": "no", "reason": "no_ready_pool"}'
         if self.mode in ("500", "lying"):
             return 500, {}, b'{"error": "CUDA error at 10.0.0.7"}'
         if self.mode == "429":
@@ -105,14 +125,13 @@ class FaultyUpstream:
         y = np.frombuffer(data, "<f4") + np.float32(PLUS)
         output = {"name": "y", "datatype": "FP32", "shape": given["shape"]}
         if length is None:
-            answer = {"model_name": "mlp", "model_version": "1", "outputs": [{**output, "data": y.tolist()}]}
+            answer = {"model_name": "mlp", "model_version": self.version, "outputs": [{**output, "data": y.tolist()}]}
             return 200, {}, json.dumps(answer).encode()
         output["parameters"] = {"binary_data_size": y.nbytes}
-        head = json.dumps({"model_name": "mlp", "model_version": "1", "outputs": [output]}).encode()
-        return 200, {"Inference-Header-Content-Length": str(len(head))}, head + y.tobytes()
+        head = json.dumps({"model_name": "mlp", "model_version": self.version, "outputs": [output]}).encode()
+        return 200, {"Inference-Header-Content-Length": self.json_length or str(len(head))}, head + y.tobytes()
 
     async def _hang(self, reader: asyncio.StreamReader) -> None:
         """Until the client hangs up."""
         await reader.read(1)
-        self.aborted += 1
         raise ConnectionError

@@ -54,6 +54,7 @@ async def test_a_request_goes_there_and_its_answer_comes_back(server, start, ten
     assert document["parameters"]["timeout"] == said_us
     assert headers["x-pointsman-only-accelerator"] == "nvidia-h20"
     assert headers["x-pointsman-only-region"] == "there"
+    assert headers["x-pointsman-only-emulated"] == "false"
     assert headers["x-pointsman-hops"] == "1"
 
 
@@ -68,7 +69,7 @@ async def test_several_requests_are_under_way_there_at_once_up_to_its_connection
     assert {pool_of(reply) for reply in await replies} <= {"far", "cpu"}
 
 
-FAULTS = ["killed", "hung", "slow", "lying", "429", "500", "unready"]
+FAULTS = ["killed", "hung", "stuck", "slow", "lying", "429", "500", "unready"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -110,6 +111,32 @@ async def test_traffic_leaves_a_faulty_upstream_within_2_s_and_comes_back(server
     assert set(left) == {"cpu"}
     assert left["cpu"] > 100
     assert back["far"] > 0.8 * sum(back.values())
+
+
+@pytest.mark.parametrize("usual_s", [0.01, 0.5])
+async def test_what_a_frozen_upstream_holds_is_answered_elsewhere(server, start, usual_s):
+    """Whatever closes the pool first: it says nothing of its readiness either."""
+    rig = await start()
+    availability = rig.upstream.lanes["mlp"].availability
+    availability.usual_s = usual_s
+    server.mode = "hung"
+    sent = len(server.seen)
+    held = asyncio.create_task(rig.ask(timeout="60s"))
+    await until(lambda: len(server.seen) > sent)
+    for _ in range(3):
+        availability.unheard("no answer about its readiness", time.perf_counter())
+    await until(lambda: not rig.takes())
+    async with asyncio.timeout(10):
+        assert pool_of(await held) == "cpu"
+
+
+async def test_an_idle_upstream_that_is_slow_to_say_that_it_is_ready_stays_open(server, start):
+    """It is far away; what it does with requests is what counts."""
+    rig = await start()
+    server.ready_s = 1.2
+    for _ in range(80):
+        assert rig.takes()
+        await asyncio.sleep(0.05)
 
 
 async def test_no_second_pool_means_that_the_client_is_told_what_waiting_helps(server, start):
@@ -204,6 +231,36 @@ async def test_hops_are_counted_up(server, start):
     assert pool_of(await rig.ask(hops="2")) == "far"
     assert server.seen[-1][0]["x-pointsman-hops"] == "3"
     assert (await rig.ask(hops="5")).status == 508
+
+
+async def test_a_request_that_has_passed_all_the_routers_it_may_is_not_sent_there(server, start):
+    """The upstream would refuse it, whoever asks: that must not close the pool to others."""
+    rig = await start(with_cpu=False)
+    for _ in range(5):
+        reply = await rig.ask(hops="4")
+        assert (reply.status, pool_of(reply)) == (508, "too_many_hops")
+    assert not server.seen
+    assert pool_of(await rig.ask()) == "far"
+
+
+async def test_one_that_has_passed_so_many_is_answered_by_a_pool_that_is_no_router(start):
+    """The limit is of routers, not of pools."""
+    rig = await start()
+    assert pool_of(await rig.ask(hops="4")) == "cpu"
+
+
+async def test_what_is_forbidden_to_a_client_closes_the_pool_to_nobody(server, start):
+    """Headers of its own may bring it about. Where probes are forbidden too the pool closes."""
+    rig = await start()
+    server.mode = "403 but probes"
+    for _ in range(20):
+        assert pool_of(await rig.ask()) == "cpu"
+    assert len(server.seen) == 20
+    server.mode = "403"
+    load = Load(rig)
+    await until(lambda: not rig.takes())
+    await load.stop()
+    assert rig.explained()["words"] == "upstream: it forbids the request (403): policy_denied"
 
 
 async def test_a_credential_is_read_again_when_its_file_changes(server, start, tmp_path):

@@ -99,7 +99,7 @@ class Rig:
 
     def head(self, timeout: str = "", **more: str) -> Head:
         """What a request's headers say."""
-        return Head("mlp", "", f"request-{next(self.numbers)}", API_KEY, timeout, **more)
+        return Head("mlp", more.pop("version", ""), f"request-{next(self.numbers)}", API_KEY, timeout, **more)
 
     async def ask(self, x: np.ndarray | None = None, timeout: str = "", **more: str) -> Reply:
         """One request through the router, to its end."""

@@ -68,6 +68,23 @@ def test_a_model_that_is_another_one_is_refused_in_words(document, words):
         accepted_there(SPEC, document.encode(), "1")
 
 
+def test_the_words_of_a_misfit_are_short_however_long_the_document_is():
+    """They go into reports and logs."""
+    document = json.dumps({"inputs": [{"name": f"n{number}" * 10, "datatype": "FP32"} for number in range(20_000)]})
+    with pytest.raises(Misfit) as raised:
+        accepted_there(SPEC, document.encode(), "")
+    assert len(str(raised.value)) <= 200
+
+
+@pytest.mark.parametrize("value", ["1e999", "1.2.3", "e", "+", "1e10", "-1", "nan", "9" * 500, "7x"])
+def test_a_count_that_is_none_says_nothing(value):
+    """Whatever the page holds; the others count."""
+    page = (
+        f'nv_inference_pending_request_count{{model="m"}} {value}\nnv_inference_pending_request_count{{model="n"}} 2\n'
+    )
+    assert pending_requests(page) == {"n": 2}
+
+
 def test_what_waits_at_triton_is_summed_over_versions():
     """From the page as Triton writes it; the rest is passed over."""
     page = """\

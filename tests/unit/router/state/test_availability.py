@@ -61,6 +61,23 @@ def test_mostly_failures_close_it_though_answers_come_between_them():
     assert upstream.closed(1.6) == ("backend_lost", "upstream: 500")
 
 
+def test_what_may_be_forbidden_to_all_is_asked_by_a_probe_even_under_load():
+    """A request alone says nothing of others; three probes that are refused do."""
+    upstream = proven()
+    upstream.sent(1.0)
+    for turn in range(20):
+        now_s = 1.0 + turn * 0.25
+        send(upstream, now_s, "heard")
+        assert not upstream.probe_due(now_s), "an answer that says nothing needs no probe"
+    upstream.sent(6.0)
+    upstream.heard(6.0, doubtful=True)
+    assert upstream.closed(6.0) is None
+    for turn in range(IN_A_ROW):
+        assert upstream.probe_due(6.0 + turn * IDLE_S)
+        upstream.probe_failed("403", 6.0 + turn * IDLE_S)
+    assert upstream.closed(6.0 + 2 * IDLE_S) == ("backend_lost", "upstream: 403")
+
+
 def test_silence_while_requests_wait_closes_it_and_says_that_it_hangs():
     """What is under way will not be answered, so its owner may give it up."""
     upstream = proven()
@@ -69,6 +86,33 @@ def test_silence_while_requests_wait_closes_it_and_says_that_it_hangs():
     assert watch(upstream, 5.0, 7.0) == pytest.approx(5.0 + HUNG_S)
     assert upstream.hung
     assert upstream.closed(7.0) == ("backend_lost", "upstream: no answer for 1 s while 2 requests wait")
+
+
+def test_silence_counts_though_it_is_closed_for_another_reason():
+    """What was sent before would wait for ever: its readiness was found to hang first."""
+    upstream = proven(took_s=0.4)
+    upstream.sent(5.0)
+    for turn in range(IN_A_ROW):
+        assert not upstream.hung
+        upstream.unheard("no answer", 5.0 + turn * 0.1)
+    hung_s = next(now_s for step in range(100) if upstream.closed(now_s := 5.3 + step * 0.05) and upstream.hung)
+    assert hung_s == pytest.approx(5.0 + 4 * 0.4, abs=0.11)
+    upstream.left(7.5)
+    for _ in range(2):
+        upstream.probed(0.01, 8.0)
+    assert upstream.closed(8.0) is None
+    assert not upstream.hung
+
+
+def test_an_idle_upstream_slow_to_say_that_it_is_ready_is_probed_and_stays_open():
+    """No answer about readiness is no news that would put the probe off."""
+    upstream = proven()
+    for turn in range(40):
+        now_s = 0.1 + turn * 0.6
+        if upstream.probe_due(now_s):
+            upstream.probed(0.01, now_s)
+        upstream.unheard("no answer", now_s)
+        assert upstream.closed(now_s) is None
 
 
 def test_requests_that_run_out_of_time_are_silence_too():
@@ -184,6 +228,19 @@ def test_refusals_without_a_time_hold_longer_each_time():
             now_s += 0.01
         holds.append(round(now_s - started_s, 1))
     assert holds == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+
+
+def test_one_that_says_to_come_again_at_once_is_held_all_the_same():
+    """Or an overloaded server would be sent everything, for ever."""
+    upstream = proven()
+    now_s = 5.0
+    for turn in range(1100):
+        for _ in range(IN_A_ROW):
+            send(upstream, now_s, "refused", "429", 0.0)
+        if turn > 4:
+            assert upstream.closed(now_s + 0.9)
+        now_s += 1.1
+    assert upstream.closed(now_s) is None
 
 
 def test_without_news_it_is_probed_though_it_is_open():
