@@ -138,7 +138,7 @@ class Servicer:
     def _admit(self, asked: Asked, method: Method) -> None:
         """Raises RouterError."""
         if asked.refusal is not None:
-            raise asked.refusal
+            raise RequestError(*asked.refusal)
         if method.needs_key and not self.plane.handler.knows(asked.head):
             raise RequestError("unauthenticated", NO_KEY)
         if self.calls > CALLS:

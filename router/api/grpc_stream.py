@@ -154,6 +154,7 @@ class InferStream(Call):
             if taken is None:
                 break
             self._taken += 1
+            self.connection.core.pay_back()
             flag, message = taken
             self._inflating = bool(flag)
             self.plain(flag, message, self._begin)

@@ -12,7 +12,7 @@ import msgspec
 
 from router.api.coding import ACCEPTED
 from router.api.heads import RequestIds, read_head, request_id
-from router.core.errors import RequestError, RouterError
+from router.core.errors import RequestError
 from router.protocol.h2_fields import MAX_LIST_BYTES, Block, Fields
 from router.protocol.h2_frames import field, fields
 from router.protocol.oip_binary import JSON_LENGTH
@@ -67,7 +67,8 @@ class Asked(msgspec.Struct):
     timeout_s: float | None = None
     coding: str | None = ""
     """Of compressed messages; None: one that nobody here knows."""
-    refusal: RouterError | None = None
+    refusal: tuple[str, str] | None = None
+    """Reason and detail. Not the error itself: raised again and again it would keep a traceback of every call."""
     answer: bytes = b""
     """The block that ends a call which is none of ours."""
 
@@ -107,7 +108,7 @@ def read_call(block: Block, methods: Mapping[bytes, Method], ids: RequestIds) ->
         if method.needs_key:
             asked.head = read_head(("", ""), given, ids)
     except RequestError as error:
-        asked.refusal = error
+        asked.refusal = error.reason, error.detail
     return asked
 
 

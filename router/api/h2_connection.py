@@ -67,7 +67,7 @@ class H2Connection(asyncio.Protocol):
         """A client has connected; one too many is told so and nothing of it is read."""
         self.transport = transport
         self._gate.connections[self] = None
-        if self._gate.is_full():
+        if len(self._gate.connections) > self._gate.http.max_connections:
             self._gate.count_too_many()
             self.core.greet()
             self._end(ENHANCE_YOUR_CALM, "the router has as many connections as it may")

@@ -6,10 +6,10 @@ Reads frames and puts requests together. What is not a request is h2_control.py,
 from __future__ import annotations
 
 from router.protocol import h2_frames as h2
-from router.protocol.h2_control import SMALL_BYTES, ConnectionOwner, Control
+from router.protocol.h2_control import ConnectionOwner, Control
 from router.protocol.h2_fields import MAX_BLOCK_BYTES, FieldReader
 from router.protocol.h2_frames import H2Error, window_update
-from router.protocol.h2_sending import CONNECTION_WINDOW, MAX_FRAME_BYTES, STREAM_WINDOW, Stream
+from router.protocol.h2_sending import CONNECTION_WINDOW, MAX_FRAME_BYTES, SMALL_BYTES, STREAM_WINDOW, Stream
 
 MAX_CONTINUATIONS = 32
 TURN_COST = 2048
@@ -35,7 +35,6 @@ class Http2(Control):
         self._fields = FieldReader()
         self._held = bytearray(0)
         self._need = len(h2.PREFACE)
-        self._credit = CONNECTION_WINDOW
         self._taken = 0
         self._block: list[bytes] = []
         self._block_bytes = 0
@@ -121,13 +120,9 @@ class Http2(Control):
 
     def _data(self, flags: int, number: int, body: bytes) -> None:
         size = len(body)
-        self._credit -= size
         self._taken += size
-        if self._credit < 0:
-            raise H2Error(h2.FLOW_CONTROL_ERROR, "more than the connection's window")
         if self._taken >= CONNECTION_WINDOW // 2:
             self.out.append(window_update(0, self._taken))
-            self._credit += self._taken
             self._taken = 0
         if flags & h2.PADDED:
             body = _unpadded(body)
@@ -135,14 +130,13 @@ class Http2(Control):
         if len(body) < SMALL_BYTES and not ended:
             self._spend()
         else:
-            self._pay_back()
+            self.pay_back()
         stream = self.streams.get(number)
         if stream is None:
             self._late(number, ended)
             return
-        stream.credit -= size
         stream.taken += size
-        if stream.ended or stream.credit < 0:
+        if stream.ended or stream.taken > STREAM_WINDOW:
             self._break(stream, h2.STREAM_CLOSED if stream.ended else h2.FLOW_CONTROL_ERROR)
             return
         stream.ended = ended
@@ -202,7 +196,7 @@ class Http2(Control):
             self._late(number, ended)
             return
         self.last_id = number
-        self._pay_back()
+        self.pay_back()
         if self.closed_above is not None:
             self._spend()
             return

@@ -19,8 +19,6 @@ SETTINGS_COST = 100
 """Such frames that one of SETTINGS counts for: it may move the window of every stream."""
 RESETS, RESETS_PER_S = 2_000, 1_000
 """Likewise streams that are reset by either side."""
-SMALL_BYTES = 256
-"""DATA below this, but for the last of a stream, and windows opened by less bring nothing further."""
 MAX_SETTINGS = 64
 _PAID_BACK = 2
 _ID = 2**31 - 1
@@ -61,7 +59,10 @@ class Control(Sending):
     def _window_update(self, number: int, body: bytes) -> None:
         if len(body) != 4:
             raise H2Error(h2.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong size")
-        self._spend()
+        if self.windows_paid:
+            self.windows_paid = min(self.windows_paid, IDLE_FRAMES) - 1
+        else:
+            self._spend()
         more = int.from_bytes(body, "big") & _ID
         stream = self.streams.get(number)
         if stream is None and number:
@@ -72,8 +73,6 @@ class Control(Sending):
             if stream is None:
                 raise H2Error(code, "a window that cannot be")
             self._break(stream, code)
-        elif self.queued_bytes and more >= SMALL_BYTES:
-            self._pay_back()
 
     def _settings(self, flags: int, number: int, body: bytes) -> None:
         if number:
@@ -150,7 +149,8 @@ class Control(Sending):
         if self._idle_frames < 0:
             raise H2Error(h2.ENHANCE_YOUR_CALM, "too many frames that bring nothing further")
 
-    def _pay_back(self) -> None:
+    def pay_back(self) -> None:
+        """Something has come that is of use: a request, a message of a stream."""
         self._idle_frames = min(IDLE_FRAMES, self._idle_frames + _PAID_BACK)
 
     def _spend_reset(self) -> None:

@@ -37,6 +37,10 @@ STREAM_WINDOW = 1024 * 1024
 CONNECTION_WINDOW = 16 * 1024 * 1024
 MAX_FRAME_BYTES = 64 * 1024
 """Payload of a frame that we take."""
+SMALL_BYTES = 256
+"""DATA below this brings nothing further unless it ends something: a message, a stream, what is queued."""
+_WINDOWS_PAID = 2
+"""For DATA that we send: its stream's window is opened anew, and the connection's."""
 
 
 class StreamOwner(Protocol):
@@ -78,7 +82,7 @@ class Stream:
     """One request and its answer."""
 
     __slots__ = (
-        "credit", "ended", "id", "last", "owner", "paused", "queue", "queued_bytes", "sent_bytes", "taken", "waits",
+        "ended", "id", "last", "owner", "paused", "queue", "queued_bytes", "sent_bytes", "taken", "waiting_bytes", "waits",
         "window",
     )  # fmt: skip
 
@@ -87,16 +91,16 @@ class Stream:
         self.owner: StreamOwner = NOBODY
         self.window = window
         """Bytes that the client lets us send."""
-        self.credit = STREAM_WINDOW
-        """Bytes that it may send."""
         self.taken = 0
-        """Bytes that it sent and was not yet given back."""
+        """Bytes that it sent and was not yet given back, at most STREAM_WINDOW."""
         self.paused = False
         """It is given back nothing."""
         self.ended = False
         """The client has sent its last."""
         self.queue: deque[memoryview] = deque()
         self.queued_bytes = 0
+        self.waiting_bytes = 0
+        """Of answers that its owner keeps until it is their turn."""
         self.sent_bytes = 0
         self.waits = False
         """For its turn to send."""
@@ -115,6 +119,8 @@ class Sending:
         """Streams that we closed before the client had: what is still on its way on them means nothing."""
         self.queued_bytes = 0
         """Of all streams: what the client does not take."""
+        self.windows_paid = 0
+        """Windows that the peer may open at no cost, for what it was sent."""
         self.stopped = False
         """The socket takes no more for now: only control frames and ends are written."""
         self.max_streams = max_streams
@@ -138,6 +144,7 @@ class Sending:
             self.send(stream, body, size_bytes)
             self.finish(stream, last)
             return
+        self.windows_paid += _WINDOWS_PAID
         self._window -= size_bytes
         stream.window -= size_bytes
         stream.sent_bytes += size_bytes
@@ -198,7 +205,6 @@ class Sending:
         """The client may send on this stream what it has sent already."""
         if stream.taken and not stream.ended and not stream.paused:
             self.out.append(window_update(stream.id, stream.taken))
-            stream.credit += stream.taken
             stream.taken = 0
 
     def _wait(self, stream: Stream) -> None:
@@ -217,6 +223,8 @@ class Sending:
             parts.append(part)
             size += len(part)
         self.out += (head_of(DATA, 0, stream.id, size), *parts)
+        if size >= SMALL_BYTES or not stream.queue:
+            self.windows_paid += _WINDOWS_PAID
         self._window -= size
         stream.window -= size
         stream.queued_bytes -= size
