@@ -12,7 +12,7 @@ from typing import Any
 
 from router.api.grpc_call import Call
 from router.api.grpc_unary import abandon
-from router.api.grpc_wire import OK, MessageReader, details
+from router.api.grpc_wire import OK, MessageReader, details, trailers
 from router.core.errors import CapacityError, RequestError, RouterError
 from router.protocol import oip_grpc
 from router.service.exchange import Exchange
@@ -60,6 +60,8 @@ class InferStream(Call):
         self._asked: deque[InStream] = deque()
         self._turning = self._inflating = self._stopped = False
         self._asked_bytes = 0
+        self._last: bytes | None = None
+        """The trailers that follow once all that was begun is answered."""
         self._taken = 0
         self._begun_message = (-1, 0.0)
         self.reader = MessageReader()
@@ -70,7 +72,7 @@ class InferStream(Call):
 
     def data(self, part: bytes, ended: bool) -> None:
         """See StreamOwner."""
-        if self.ended:
+        if self.ended or self._last is not None:
             return
         try:
             assert self.reader is not None
@@ -90,6 +92,28 @@ class InferStream(Call):
         if not self._turning and not self.ended:
             self._turning = True
             self.servicer.loop.call_soon(self._next_turn)
+
+    @property
+    def is_pending(self) -> bool:
+        """See Call."""
+        return self.reader is not None and self.reader.size_bytes > 0
+
+    def refuse(self, error: RouterError) -> None:
+        """See Call: once."""
+        if self._last is None:
+            super().refuse(error)
+
+    def finish(self, last: bytes) -> None:
+        """See Call: what was begun is answered first, for its sender did nothing wrong with it."""
+        if self.ended or not self._asked:
+            super().finish(last)
+        elif self._last is None:
+            self._last, self._stopped, self._inflating = last, True, False
+            self.reader = MessageReader()
+            unread_bytes = self.held_bytes - self._asked_bytes
+            self.held_bytes -= unread_bytes
+            self.servicer.plane.held_bytes -= unread_bytes
+            self.go_on_soon()
 
     def stop_reading(self) -> None:
         """Take no more requests; those that were begun are answered."""
@@ -194,7 +218,9 @@ class InferStream(Call):
         reader = self.reader
         if self._asked or self._inflating or self._turning:
             return
-        if self._stopped:
+        if self._last is not None:
+            self.finish(self._last)
+        elif self._stopped:
             error = CapacityError("draining", "this server is leaving: open a new stream")
             self.fail(failed(error, self.number))
         elif self.stream.ended and reader is not None:
@@ -203,4 +229,5 @@ class InferStream(Call):
             self.finish(OK)
 
     def _on_deadline(self) -> None:
-        self.fail(failed(CapacityError("deadline_unmeetable", "the deadline of the stream passed"), self.number))
+        error = CapacityError("deadline_unmeetable", "the deadline of the stream passed")
+        super().finish(trailers(failed(error, self.number)))

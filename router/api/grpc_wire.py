@@ -11,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from router.api.coding import ACCEPTED
-from router.api.heads import RequestIds, read_head, request_id
+from router.api.heads import MAX_HEADERS, RequestIds, read_head, request_id
 from router.core.errors import RequestError
 from router.protocol.h2_fields import MAX_LIST_BYTES, Block, Fields
 from router.protocol.h2_frames import field, fields
@@ -99,6 +99,8 @@ def read_call(block: Block, methods: Mapping[bytes, Method], ids: RequestIds) ->
     try:
         if block.size_bytes > MAX_LIST_BYTES:
             raise RequestError("headers_too_large", f"the headers are over {MAX_LIST_BYTES} bytes")
+        if len(block.rest) > MAX_HEADERS:
+            raise RequestError("headers_too_large", f"more than {MAX_HEADERS} headers")
         given = _headers(block.rest)
         asked.head.request_id = request_id(given, ids)
         if any(name == b"x-request-id" for name, _ in given):

@@ -35,8 +35,8 @@ class ConnectionOwner(Protocol):
     def refused(self, block: Block) -> None:
         """One was turned away, being one too many on this connection."""
 
-    def ponged(self) -> None:
-        """Our ping was answered."""
+    def ponged(self, payload: bytes) -> None:
+        """A ping of ours with this payload was answered, or the client says so."""
 
 
 class Control(Sending):
@@ -129,7 +129,7 @@ class Control(Sending):
         if kind == h2.GOAWAY:
             self.peer_leaves = True
         elif kind == h2.PING and flags & h2.ACK:
-            self._owner.ponged()
+            self._owner.ponged(body)
         elif kind == h2.PING:
             self.out.append(frame(h2.PING, h2.ACK, 0, body))
 

@@ -55,6 +55,9 @@ class StreamOwner(Protocol):
     def sent(self) -> None:
         """All that was queued has left."""
 
+    def closed(self) -> None:
+        """Nothing of the stream is left. The last that its owner hears of it, once, but for `gone`."""
+
     def check(self, now_s: float) -> None:
         """Called now and then: end what takes too long."""
 
@@ -71,6 +74,9 @@ class Nobody:
     def sent(self) -> None:
         """It is."""
 
+    def closed(self) -> None:
+        """It was."""
+
     def check(self, now_s: float) -> None:
         """Nothing takes its time."""
 
@@ -82,8 +88,8 @@ class Stream:
     """One request and its answer."""
 
     __slots__ = (
-        "ended", "id", "last", "owner", "paused", "queue", "queued_bytes", "sent_bytes", "taken", "waiting_bytes", "waits",
-        "window",
+        "ended", "id", "last", "owner", "paused", "queue", "queued_bytes", "sent_bytes", "taken", "waiting_bytes",
+        "waits", "window",
     )  # fmt: skip
 
     def __init__(self, number: int, window: int) -> None:
@@ -256,7 +262,9 @@ class Sending:
         stream.queued_bytes = 0
         stream.queue.clear()
         stream.last = None
+        owner = stream.owner
         stream.owner = NOBODY  # who refers back to it: without this only the garbage collector would free both
+        owner.closed()
 
     def _more_window(self, stream: Stream | None, more: int) -> bool:
         """The peer lets us send more; False where that is more than a window may be."""

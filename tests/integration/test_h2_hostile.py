@@ -35,7 +35,7 @@ async def test_floods_end_the_connection(flood):
     async with wire(rig) as peer:
         peer.send(head(1), FLOODS[flood] * (IDLE_FRAMES + 100))
         assert await peer.goaway() == h2.ENHANCE_YOUR_CALM
-    assert rig.records[-1].outcome == "malformed"
+    assert "malformed" in [record.outcome for record in rig.records]
 
 
 async def test_rapid_resets_end_the_connection():
