@@ -129,6 +129,8 @@ class Call:
         self.held_bytes += nbytes
         plane.held_bytes += nbytes
         if plane.held_bytes > plane.max_held_bytes:
+            self.connection.answers.make_room()
+        if plane.held_bytes > plane.max_held_bytes:
             raise plane.no_room()
 
     def admit(self, length: int) -> None:

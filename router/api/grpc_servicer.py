@@ -146,7 +146,7 @@ class Servicer:
 
     def turned_away(self) -> None:
         """A call was one too many for its connection."""
-        detail = f"the connection has {CALLS_PER_CONNECTION} calls under way already"
+        detail = f"the connection has {CALLS_PER_CONNECTION} calls under way already, or has reset too many"
         self.plane.handler.refused(Head("", "", self.plane.request_ids.new()), CapacityError("saturated", detail))
 
     def _admit(self, asked: Asked, method: Method) -> None:

@@ -29,19 +29,25 @@ MAX_UNREAD_BYTES = 1024 * 1024
 class InStream:
     """One request of a stream."""
 
-    __slots__ = ("_stream", "exchange", "held_bytes", "message", "reply")
+    __slots__ = ("_stream", "answer_bytes", "exchange", "held_bytes", "message", "reply")
 
     def __init__(self, stream: InferStream, held_bytes: int) -> None:
         self._stream = stream
         self.held_bytes = held_bytes
+        self.answer_bytes = 0
         self.message: Any = None
         self.exchange: Exchange | None = None
         self.reply: Reply | None = None
 
     def answered(self, reply: Reply) -> None:
         """Its reply is there; its turn to be sent may not be."""
+        stream = self._stream
+        if stream.ended:
+            return
         self.reply, self.exchange = reply, None
-        self._stream.go_on_soon()
+        self.answer_bytes = len(reply.body) + sum(map(len, reply.more))
+        stream.go_on_soon()
+        stream.count_waiting(self.answer_bytes)
 
     def text(self) -> bytes:
         """Its answer as a message of the stream."""
@@ -86,6 +92,11 @@ class InferStream(Call):
     def sent(self) -> None:
         """See StreamOwner: there is room for more answers."""
         self.go_on_soon()
+
+    def count_waiting(self, more_bytes: int) -> None:
+        """So much more of answers waits for its turn, which the first of the stream may keep from the others."""
+        self.stream.waiting_bytes += more_bytes
+        self.connection.answers.count(more_bytes)
 
     def go_on_soon(self) -> None:
         """In a turn of its own: take more, answer more."""
@@ -138,6 +149,7 @@ class InferStream(Call):
         if self._timer is not None:
             self._timer.cancel()
         self.servicer.streams.discard(self)
+        self.count_waiting(-self.stream.waiting_bytes)
         remaining_s = self.remaining_s()
         while self._asked:
             abandon(self._asked.popleft().exchange, remaining_s)
@@ -165,6 +177,7 @@ class InferStream(Call):
             first = asked.popleft()
             self.write(first.text())
             self._release(first.held_bytes)
+            self.count_waiting(-first.answer_bytes)
 
     def _take(self) -> None:
         reader, stream = self.reader, self.stream

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from router.api.h2_answers import KeptAnswers
 from router.api.plane import DataPlane, Gate, log
 from router.core.errors import RequestError
 from router.protocol.h2 import Http2
@@ -50,13 +51,12 @@ class H2Connection(asyncio.Protocol):
     ) -> None:
         self.core = Http2(self, streams)
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
-        self._gate, self._plane = gate, plane
+        self._gate = gate
         self._opens, self._turned_away = opens, turned_away
         self._loop = asyncio.get_running_loop()
         self._feeding = self._flushing = self._reading_on = self._deaf = self._heard = False
         self._reading_paused = self._pinged = False
-        self._queued_bytes = 0
-        """Of answers that the client does not take: counted with what all requests hold."""
+        self.answers = KeptAnswers(self.core, plane, gate.connections)
         self._farewell: asyncio.TimerHandle | None = None
         self._last_said = False
         self._seen: dict[str, tuple[object, float]] = {}
@@ -110,6 +110,10 @@ class H2Connection(asyncio.Protocol):
     def refused(self, block: Block) -> None:
         """See ConnectionOwner."""
         self._turned_away()
+
+    def overdone(self) -> None:
+        """See ConnectionOwner."""
+        self.go_away()
 
     def ponged(self, payload: bytes) -> None:
         """See ConnectionOwner."""
@@ -230,12 +234,12 @@ class H2Connection(asyncio.Protocol):
         out = core.out
         if out:
             core.out = []
-            if core.queued_bytes or self._queued_bytes:
+            if core.queued_bytes or self.answers.queued_bytes:
                 self.transport.writelines(out)  # large: written from where it lies
             else:
                 self.transport.write(b"".join(out))
-        self._plane.held_bytes += core.queued_bytes - self._queued_bytes
-        self._queued_bytes = core.queued_bytes
+        if core.queued_bytes != self.answers.queued_bytes:
+            self.answers.count_queued()
         if core.is_behind:
             self.wake()
         else:
@@ -276,8 +280,6 @@ class H2Connection(asyncio.Protocol):
         if self._farewell is not None:
             self._farewell.cancel()
         core = self.core
-        self._plane.held_bytes -= self._queued_bytes
-        self._queued_bytes = 0
         for stream in list(core.streams.values()):
             owner = stream.owner
             try:
@@ -285,4 +287,5 @@ class H2Connection(asyncio.Protocol):
                 owner.gone()
             except Exception:
                 log.exception("gRPC: internal error while a call is given up")
+        self.answers.count_queued()
         core.out = []

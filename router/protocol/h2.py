@@ -17,6 +17,8 @@ TURN_COST = 2048
 OPEN_COST = 32
 LARGE_BLOCK_BYTES, LARGE_BLOCK_COST_BYTES = 4096, 256
 """A header block above this takes 0.2 ms a KiB to decode: each so many bytes count as a frame that brings nothing."""
+MANY_FIELDS, MANY_FIELDS_COST = 40, 8
+"""A block of more fields likewise, 3 µs a field: each so many count as a frame."""
 _ID = 2**31 - 1
 
 
@@ -39,6 +41,8 @@ class Http2(Control):
         self._block: list[bytes] = []
         self._block_bytes = 0
         self._block_of = (0, 0)
+        self._decoded = 0
+        """What decoding costs in this turn, beside the frames."""
 
     @property
     def coming(self) -> str:
@@ -59,6 +63,7 @@ class Http2(Control):
             data = bytes(held)
             held.clear()
         at, end, cost = 0, len(data), 0
+        self._decoded = 0
         if not self.is_greeted:
             if not self._greets(data):
                 held += data
@@ -70,7 +75,7 @@ class Http2(Control):
             length = high << 16 | low
             if length > MAX_FRAME_BYTES:
                 raise H2Error(h2.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
-            if cost >= TURN_COST:
+            if cost + self._decoded >= TURN_COST:
                 self.behind = True
                 self._need = 0
                 break
@@ -184,6 +189,10 @@ class Http2(Control):
         if len(bytes_) > LARGE_BLOCK_BYTES:
             self._spend(len(bytes_) // LARGE_BLOCK_COST_BYTES)
         block = self._fields.read(bytes_)
+        if decoded := self._fields.decoded_fields:
+            self._decoded += decoded + len(bytes_) // LARGE_BLOCK_COST_BYTES * OPEN_COST
+            if decoded > MANY_FIELDS:
+                self._spend(decoded // MANY_FIELDS_COST)
         stream = self.streams.get(number)
         if stream is not None:  # trailers, which nobody reads
             if stream.ended or not ended:
@@ -202,6 +211,11 @@ class Http2(Control):
             return
         stream = Stream(number, self._peer_window)
         stream.ended = ended
+        if self._resets < 0 and not block.wrong:
+            self._spend_reset()
+            self.reset(stream, h2.REFUSED_STREAM)
+            self._owner.refused(block)
+            return
         if block.wrong or len(self.streams) >= self.max_streams:
             self._break(stream, h2.PROTOCOL_ERROR if block.wrong else h2.REFUSED_STREAM)
             if not block.wrong:

@@ -18,7 +18,9 @@ IDLE_FRAMES, IDLE_FRAMES_PER_S = 10_000, 1_000
 SETTINGS_COST = 100
 """Such frames that one of SETTINGS counts for: it may move the window of every stream."""
 RESETS, RESETS_PER_S = 2_000, 1_000
-"""Likewise streams that are reset by either side."""
+"""Likewise streams that are reset by either side; beyond it new ones are refused, so that clients send them again."""
+FAR_RESETS = 10_000
+"""So far beyond it the client is told to go, and after as many again it has gone."""
 MAX_SETTINGS = 64
 _PAID_BACK = 2
 _ID = 2**31 - 1
@@ -34,6 +36,9 @@ class ConnectionOwner(Protocol):
 
     def refused(self, block: Block) -> None:
         """One was turned away, being one too many on this connection."""
+
+    def overdone(self) -> None:
+        """The client has reset far too many streams: it is to go, once those under way are answered."""
 
     def ponged(self, payload: bytes) -> None:
         """A ping of ours with this payload was answered, or the client says so."""
@@ -155,5 +160,7 @@ class Control(Sending):
 
     def _spend_reset(self) -> None:
         self._resets -= 1
-        if self._resets < 0:
+        if self._resets == -FAR_RESETS:
+            self._owner.overdone()
+        elif self._resets < -2 * FAR_RESETS:
             raise H2Error(h2.ENHANCE_YOUR_CALM, "too many resets")
