@@ -191,3 +191,4 @@ def test_streams_that_end_early_are_forgotten_in_time():
         core.feed(frame(h2.DATA, 0, number, b"late"))
     assert len(core.early) <= 8
     assert all(stream.owner is not owner for stream in owner.streams)
+    assert owner.closes == 50
