@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from router.api.plane import Gate, log
+from router.api.plane import Checked, Gate, log
 from router.api.tls import Certificate, TlsServer
 
 BACKLOG = 2048
@@ -69,9 +69,17 @@ class Acceptor:
             self._server.close()
 
     def stop(self) -> None:
-        """End the sweep."""
+        """End the sweep, and handshakes that are still under way."""
+        if isinstance(self._server, TlsServer):
+            self._server.stop()
         if self._sweeper is not None:
             self._sweeper.cancel()
+
+    def _check(self, connection: Checked, now_s: float) -> None:
+        try:
+            connection.check(now_s)
+        except Exception:
+            log.exception("a connection cannot be looked at")
 
     async def _sweep_forever(self) -> None:
         """A slice of the connections a turn, so that ten thousand hold nobody up."""
@@ -84,7 +92,7 @@ class Acceptor:
                 connections = list(self._gate.connections)
                 for start in range(0, len(connections), SLICE):
                     for connection in connections[start : start + SLICE]:
-                        connection.check(loop.time())
+                        self._check(connection, loop.time())
                     await asyncio.sleep(0)
                 if self._certificate is not None:
                     await self._certificate.renew()

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 INTERNAL = "internal error; the router's log has the details"
 DOCUMENT_BYTES = 64 * 1024
 """The largest message that asks for a document."""
+KEYLESS_BYTES = 4 * 1024
+"""The largest of a call that needs no key."""
 
 Document = Callable[[Any, "Call"], Message | Awaitable[Message]]
 """Answers one message of a kind with another. Raises RouterError."""
@@ -68,28 +70,44 @@ class Call:
         self.asked, self.method = asked, method
         self.number = asked.own_id or servicer.plane.request_ids.new()
         self.begun_s = servicer.loop.time()
-        servicer.calls += 1
 
     def data(self, part: bytes, ended: bool) -> None:
         """See StreamOwner."""
         raise NotImplementedError
 
     def gone(self) -> None:
-        """See StreamOwner: nobody waits for the answer."""
+        """See StreamOwner: nobody waits for the answer. Recorded where nothing was begun that will be."""
+        if not self.ended and self.method.recorded and self.is_pending:
+            self.servicer.plane.handler.refused(self.head(), RequestError("client_gone", "gone before its message"))
         self.end()
 
     def sent(self) -> None:
         """See StreamOwner."""
+
+    def closed(self) -> None:
+        """See StreamOwner: until then it counts, also where only its client keeps the answer from leaving."""
+        self.servicer.count(self.method, -1)
+
+    @property
+    def patience_s(self) -> float:
+        """How long its client may take for a message or an answer: little without a key."""
+        http = self.servicer.plane.http
+        return http.body_timeout_s if self.method.needs_key else min(http.head_timeout_s, http.body_timeout_s)
 
     def check(self, now_s: float) -> None:
         """See StreamOwner: who does not take an answer is waited for no longer than who does not send."""
         stream = self.stream
         if not stream.queued_bytes or self._seen[0] != stream.sent_bytes:
             self._seen = (stream.sent_bytes, now_s)
-        elif now_s - self._seen[1] > self.servicer.plane.http.body_timeout_s:
+        elif now_s - self._seen[1] > self.patience_s:
             self.connection.core.reset(stream, CANCEL)
             self.connection.wake()
             self.gone()
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a request is coming that no exchange was begun for."""
+        return False
 
     def remaining_s(self) -> float | None:
         """What is left of the call's own deadline, at least 0; None: it has none."""
@@ -101,10 +119,17 @@ class Call:
         return self.asked.head_for(model, version, self.number)
 
     def hold(self, nbytes: int) -> None:
-        """Count bytes of a message. Raises CapacityError where all messages together are too much."""
+        """Count bytes of a message. Raises CapacityError where all messages together are too much.
+
+        Those of calls without a key are bounded by the number of such calls: they must not take others' room.
+        """
+        if not self.method.needs_key:
+            return
         plane = self.servicer.plane
         self.held_bytes += nbytes
         plane.held_bytes += nbytes
+        if plane.held_bytes > plane.max_held_bytes:
+            self.connection.answers.make_room()
         if plane.held_bytes > plane.max_held_bytes:
             raise plane.no_room()
 
@@ -168,9 +193,9 @@ class Call:
         if self.ended:
             return
         self.ended = True
-        self.servicer.calls -= 1
-        self.servicer.plane.held_bytes -= self.held_bytes
-        self.held_bytes = 0
+        if self.held_bytes:
+            self.servicer.plane.held_bytes -= self.held_bytes
+            self.held_bytes = 0
         self.reader = None
         task, self.task = self.task, None
         if task is not None and task is not asyncio.current_task():
@@ -179,6 +204,7 @@ class Call:
     def go_on(self, work: Coroutine[Any, Any, None]) -> None:
         """Run this as a part of the call, which it ends if it raises, and which ends it."""
         self.task = self.servicer.loop.create_task(self._to_its_end(work))
+        self.task.add_done_callback(lambda _: work.close())  # cancelled before its first step it would never be run
 
     async def _to_its_end(self, work: Coroutine[Any, Any, None]) -> None:
         try:

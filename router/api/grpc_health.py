@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from router.api.grpc_call import DOCUMENT_BYTES, Call, Method
+from router.api.grpc_call import KEYLESS_BYTES, Call, Method
 from router.api.grpc_unary import DocumentCall, UnaryCall
 from router.api.grpc_wire import OK, status
 from router.core.errors import RequestError
@@ -37,8 +37,8 @@ class Health:
         def watch(*of: object) -> Call:
             return Watch(self, *of)
 
-        check = Method(DocumentCall, DOCUMENT_BYTES, kind=pb.HealthCheckRequest, answer=self.check)
-        return {"Check": check, "Watch": Method(watch, DOCUMENT_BYTES)}
+        check = Method(DocumentCall, KEYLESS_BYTES, kind=pb.HealthCheckRequest, answer=self.check)
+        return {"Check": check, "Watch": Method(watch, KEYLESS_BYTES)}
 
     def status(self, asked: str) -> pb.HealthCheckResponse.ServingStatus:
         """Of a service, "" for all of the server."""

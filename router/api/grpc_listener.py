@@ -49,6 +49,7 @@ class GrpcListener:
                 stream.stop_reading()
             for connection in list(self.gate.connections):
                 connection.go_away()
+                connection.leave_if_done()
             await asyncio.sleep(POLL_S)
         self._acceptor.stop()
         for connection in list(self.gate.connections):

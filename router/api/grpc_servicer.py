@@ -12,7 +12,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from router.api.grpc_call import DOCUMENT_BYTES, INTERNAL, Call, Document, Method
+from router.api.grpc_call import DOCUMENT_BYTES, INTERNAL, KEYLESS_BYTES, Call, Document, Method
 from router.api.grpc_health import HEALTH, Health
 from router.api.grpc_stream import InferStream
 from router.api.grpc_unary import DocumentCall, InferCall
@@ -34,7 +34,9 @@ ENVELOPE_BYTES = 64 * 1024
 """What a message may have beside its tensors: names, shapes, parameters."""
 CALLS_PER_CONNECTION = 1024
 CALLS = 8192
-"""Calls under way at once, streams included."""
+"""Calls under way at once, streams included, until their answers have left."""
+KEYLESS_CALLS = 512
+"""Likewise of those that need no key: strangers must not use up the calls of those who have one."""
 STREAMS = 1024
 """Streams among them: they may last, and must leave room."""
 
@@ -61,7 +63,9 @@ class Servicer:
         self.plane = plane
         self.loop = asyncio.get_running_loop()
         self.calls = 0
-        """Under way, on all connections."""
+        """Under way, on all connections, of those that need a key."""
+        self.keyless = 0
+        """And of those that do not."""
         self.streams: set[InferStream] = set()
         self.inflating = ThreadPoolExecutor(1, "inflate-grpc")
         self._methods = self._all_methods()
@@ -88,11 +92,13 @@ class Servicer:
             "RepositoryIndex": (True, pb.RepositoryIndexRequest, self.repository_index),
         }
         documents = {
-            name: Method(DocumentCall, DOCUMENT_BYTES, needs_key, kind=kind, answer=answer)
+            name: Method(
+                DocumentCall, DOCUMENT_BYTES if needs_key else KEYLESS_BYTES, needs_key, kind=kind, answer=answer
+            )
             for name, (needs_key, kind, answer) in answers.items()
         }
         others = {
-            name: Method(DocumentCall, DOCUMENT_BYTES, why=f"{name} is not offered: {why}")
+            name: Method(DocumentCall, KEYLESS_BYTES, why=f"{name} is not offered: {why}")
             for name, why in _NOT_OFFERED.items()
         }
         served = {f"/{SERVICE}/{name}": method for name, method in (infer | documents | others).items()}
@@ -113,6 +119,7 @@ class Servicer:
             self._broken(connection, stream)
             return
         stream.owner = call
+        self.count(asked.method, 1)
         try:
             self._admit(asked, asked.method)
         except RouterError as error:
@@ -130,18 +137,29 @@ class Servicer:
             log.exception("gRPC: internal error while refusing a call")
             connection.core.reset(stream, INTERNAL_ERROR)
 
+    def count(self, method: Method, more: int) -> None:
+        """A call of this method has begun (1), or nothing of it is left (-1)."""
+        if method.needs_key:
+            self.calls += more
+        else:
+            self.keyless += more
+
     def turned_away(self) -> None:
         """A call was one too many for its connection."""
-        detail = f"the connection has {CALLS_PER_CONNECTION} calls under way already"
+        detail = f"the connection has {CALLS_PER_CONNECTION} calls under way already, or has reset too many"
         self.plane.handler.refused(Head("", "", self.plane.request_ids.new()), CapacityError("saturated", detail))
 
     def _admit(self, asked: Asked, method: Method) -> None:
         """Raises RouterError."""
         if asked.refusal is not None:
-            raise asked.refusal
+            raise RequestError(*asked.refusal)
         if method.needs_key and not self.plane.handler.knows(asked.head):
             raise RequestError("unauthenticated", NO_KEY)
-        if self.calls > CALLS:
+        if not method.needs_key:
+            if self.keyless > KEYLESS_CALLS:
+                detail = f"the router has {KEYLESS_CALLS} calls without a key under way already"
+                raise CapacityError("saturated", detail, retry_after_s=RETRY_AFTER_S)
+        elif self.calls > CALLS:
             detail = f"the router has {CALLS} calls under way already"
             raise CapacityError("saturated", detail, retry_after_s=RETRY_AFTER_S)
         if len(self.streams) > STREAMS:

@@ -12,7 +12,7 @@ from typing import Any
 
 from router.api.grpc_call import Call
 from router.api.grpc_unary import abandon
-from router.api.grpc_wire import OK, MessageReader, details
+from router.api.grpc_wire import OK, MessageReader, details, trailers
 from router.core.errors import CapacityError, RequestError, RouterError
 from router.protocol import oip_grpc
 from router.service.exchange import Exchange
@@ -29,19 +29,25 @@ MAX_UNREAD_BYTES = 1024 * 1024
 class InStream:
     """One request of a stream."""
 
-    __slots__ = ("_stream", "exchange", "held_bytes", "message", "reply")
+    __slots__ = ("_stream", "answer_bytes", "exchange", "held_bytes", "message", "reply")
 
     def __init__(self, stream: InferStream, held_bytes: int) -> None:
         self._stream = stream
         self.held_bytes = held_bytes
+        self.answer_bytes = 0
         self.message: Any = None
         self.exchange: Exchange | None = None
         self.reply: Reply | None = None
 
     def answered(self, reply: Reply) -> None:
         """Its reply is there; its turn to be sent may not be."""
+        stream = self._stream
+        if stream.ended:
+            return
         self.reply, self.exchange = reply, None
-        self._stream.go_on_soon()
+        self.answer_bytes = len(reply.body) + sum(map(len, reply.more))
+        stream.go_on_soon()
+        stream.count_waiting(self.answer_bytes)
 
     def text(self) -> bytes:
         """Its answer as a message of the stream."""
@@ -60,6 +66,8 @@ class InferStream(Call):
         self._asked: deque[InStream] = deque()
         self._turning = self._inflating = self._stopped = False
         self._asked_bytes = 0
+        self._last: bytes | None = None
+        """The trailers that follow once all that was begun is answered."""
         self._taken = 0
         self._begun_message = (-1, 0.0)
         self.reader = MessageReader()
@@ -70,7 +78,7 @@ class InferStream(Call):
 
     def data(self, part: bytes, ended: bool) -> None:
         """See StreamOwner."""
-        if self.ended:
+        if self.ended or self._last is not None:
             return
         try:
             assert self.reader is not None
@@ -85,11 +93,38 @@ class InferStream(Call):
         """See StreamOwner: there is room for more answers."""
         self.go_on_soon()
 
+    def count_waiting(self, more_bytes: int) -> None:
+        """So much more of answers waits for its turn, which the first of the stream may keep from the others."""
+        self.stream.waiting_bytes += more_bytes
+        self.connection.answers.count(more_bytes)
+
     def go_on_soon(self) -> None:
         """In a turn of its own: take more, answer more."""
         if not self._turning and not self.ended:
             self._turning = True
             self.servicer.loop.call_soon(self._next_turn)
+
+    @property
+    def is_pending(self) -> bool:
+        """See Call."""
+        return self.reader is not None and self.reader.size_bytes > 0
+
+    def refuse(self, error: RouterError) -> None:
+        """See Call: once."""
+        if self._last is None:
+            super().refuse(error)
+
+    def finish(self, last: bytes) -> None:
+        """See Call: what was begun is answered first, for its sender did nothing wrong with it."""
+        if self.ended or not self._asked:
+            super().finish(last)
+        elif self._last is None:
+            self._last, self._stopped, self._inflating = last, True, False
+            self.reader = MessageReader()
+            unread_bytes = self.held_bytes - self._asked_bytes
+            self.held_bytes -= unread_bytes
+            self.servicer.plane.held_bytes -= unread_bytes
+            self.go_on_soon()
 
     def stop_reading(self) -> None:
         """Take no more requests; those that were begun are answered."""
@@ -114,6 +149,7 @@ class InferStream(Call):
         if self._timer is not None:
             self._timer.cancel()
         self.servicer.streams.discard(self)
+        self.count_waiting(-self.stream.waiting_bytes)
         remaining_s = self.remaining_s()
         while self._asked:
             abandon(self._asked.popleft().exchange, remaining_s)
@@ -141,6 +177,7 @@ class InferStream(Call):
             first = asked.popleft()
             self.write(first.text())
             self._release(first.held_bytes)
+            self.count_waiting(-first.answer_bytes)
 
     def _take(self) -> None:
         reader, stream = self.reader, self.stream
@@ -154,6 +191,7 @@ class InferStream(Call):
             if taken is None:
                 break
             self._taken += 1
+            self.connection.core.pay_back()
             flag, message = taken
             self._inflating = bool(flag)
             self.plain(flag, message, self._begin)
@@ -193,7 +231,9 @@ class InferStream(Call):
         reader = self.reader
         if self._asked or self._inflating or self._turning:
             return
-        if self._stopped:
+        if self._last is not None:
+            self.finish(self._last)
+        elif self._stopped:
             error = CapacityError("draining", "this server is leaving: open a new stream")
             self.fail(failed(error, self.number))
         elif self.stream.ended and reader is not None:
@@ -202,4 +242,5 @@ class InferStream(Call):
             self.finish(OK)
 
     def _on_deadline(self) -> None:
-        self.fail(failed(CapacityError("deadline_unmeetable", "the deadline of the stream passed"), self.number))
+        error = CapacityError("deadline_unmeetable", "the deadline of the stream passed")
+        super().finish(trailers(failed(error, self.number)))

@@ -52,7 +52,10 @@ class UnaryCall(Call):
             if reader.size_bytes > PREFIX_BYTES + length:
                 raise RequestError("malformed", "more than one message in a call that has one")
             plane = self.servicer.plane
-            if plane.held_bytes + PREFIX_BYTES + length - reader.size_bytes > plane.max_held_bytes:
+            if (
+                self.method.needs_key
+                and plane.held_bytes + PREFIX_BYTES + length - reader.size_bytes > plane.max_held_bytes
+            ):
                 raise plane.no_room()
         if ended:
             taken = reader.take()
@@ -63,7 +66,7 @@ class UnaryCall(Call):
 
     def check(self, now_s: float) -> None:
         """See StreamOwner: also one whose message does not come."""
-        limit_s = self.servicer.plane.http.body_timeout_s
+        limit_s = self.patience_s
         if not self.whole and now_s - self.begun_s > limit_s:
             self.refuse(RequestError("request_timeout", f"the message took more than {limit_s:g} s"))
         super().check(now_s)
@@ -77,6 +80,11 @@ class InferCall(UnaryCall):
     """One inference."""
 
     exchange: Exchange | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        """See Call."""
+        return self.exchange is None
 
     def run(self, body: bytes) -> None:
         """See UnaryCall."""
@@ -96,7 +104,7 @@ class InferCall(UnaryCall):
     def gone(self) -> None:
         """See Call. Where its deadline passed, the exchange's own ends it and is counted."""
         exchange = self.exchange
-        self.end()
+        super().gone()
         abandon(exchange, self.remaining_s())
 
     def end(self) -> None:

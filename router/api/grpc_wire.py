@@ -11,8 +11,8 @@ from urllib.parse import quote
 import msgspec
 
 from router.api.coding import ACCEPTED
-from router.api.heads import RequestIds, read_head, request_id
-from router.core.errors import RequestError, RouterError
+from router.api.heads import MAX_HEADERS, RequestIds, read_head, request_id
+from router.core.errors import RequestError
 from router.protocol.h2_fields import MAX_LIST_BYTES, Block, Fields
 from router.protocol.h2_frames import field, fields
 from router.protocol.oip_binary import JSON_LENGTH
@@ -67,7 +67,8 @@ class Asked(msgspec.Struct):
     timeout_s: float | None = None
     coding: str | None = ""
     """Of compressed messages; None: one that nobody here knows."""
-    refusal: RouterError | None = None
+    refusal: tuple[str, str] | None = None
+    """Reason and detail. Not the error itself: raised again and again it would keep a traceback of every call."""
     answer: bytes = b""
     """The block that ends a call which is none of ours."""
 
@@ -98,6 +99,8 @@ def read_call(block: Block, methods: Mapping[bytes, Method], ids: RequestIds) ->
     try:
         if block.size_bytes > MAX_LIST_BYTES:
             raise RequestError("headers_too_large", f"the headers are over {MAX_LIST_BYTES} bytes")
+        if len(block.rest) > MAX_HEADERS:
+            raise RequestError("headers_too_large", f"more than {MAX_HEADERS} headers")
         given = _headers(block.rest)
         asked.head.request_id = request_id(given, ids)
         if any(name == b"x-request-id" for name, _ in given):
@@ -107,7 +110,7 @@ def read_call(block: Block, methods: Mapping[bytes, Method], ids: RequestIds) ->
         if method.needs_key:
             asked.head = read_head(("", ""), given, ids)
     except RequestError as error:
-        asked.refusal = error
+        asked.refusal = error.reason, error.detail
     return asked
 
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from router.api.h2_answers import KeptAnswers
 from router.api.plane import DataPlane, Gate, log
 from router.core.errors import RequestError
 from router.protocol.h2 import Http2
@@ -37,7 +38,7 @@ MAX_UNREAD_BYTES = 1024 * 1024
 WRITE_BYTES = 256 * 1024
 """Written in one piece."""
 _NOT_H2 = b"HTTP/1.1 505 HTTP Version Not Supported\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-_PING = frame(PING, 0, 0, b"pointsmn")
+_ALIVE, _FAREWELL = b"pointsmn", b"farewell"
 
 Opens = Callable[["H2Connection", Stream, Block], None]
 
@@ -50,14 +51,12 @@ class H2Connection(asyncio.Protocol):
     ) -> None:
         self.core = Http2(self, streams)
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
-        self._gate, self._plane = gate, plane
+        self._gate = gate
         self._opens, self._turned_away = opens, turned_away
         self._loop = asyncio.get_running_loop()
         self._feeding = self._flushing = self._reading_on = self._deaf = self._heard = False
         self._reading_paused = self._pinged = False
-        self._queued_bytes = 0
-        """Of answers that the client does not take: counted with what all requests hold."""
-        self._pauses = 0
+        self.answers = KeptAnswers(self.core, plane, gate.connections)
         self._farewell: asyncio.TimerHandle | None = None
         self._last_said = False
         self._seen: dict[str, tuple[object, float]] = {}
@@ -67,7 +66,7 @@ class H2Connection(asyncio.Protocol):
         """A client has connected; one too many is told so and nothing of it is read."""
         self.transport = transport
         self._gate.connections[self] = None
-        if self._gate.is_full():
+        if len(self._gate.connections) > self._gate.http.max_connections:
             self._gate.count_too_many()
             self.core.greet()
             self._end(ENHANCE_YOUR_CALM, "the router has as many connections as it may")
@@ -112,9 +111,13 @@ class H2Connection(asyncio.Protocol):
         """See ConnectionOwner."""
         self._turned_away()
 
-    def ponged(self) -> None:
+    def overdone(self) -> None:
         """See ConnectionOwner."""
-        if self._farewell is not None:
+        self.go_away()
+
+    def ponged(self, payload: bytes) -> None:
+        """See ConnectionOwner."""
+        if self._farewell is not None and payload == _FAREWELL:
             self._say_last()
 
     def wake(self) -> None:
@@ -133,9 +136,18 @@ class H2Connection(asyncio.Protocol):
         if not self.core.is_greeted:
             self.transport.close()
         elif self._farewell is None and not self._deaf:
-            self.core.out += (goaway(LAST_STREAM, NO_ERROR), _PING)
+            self.core.out += (goaway(LAST_STREAM, NO_ERROR), frame(PING, 0, 0, _FAREWELL))
             self._farewell = self._loop.call_later(FAREWELL_S, self._say_last)
             self.wake()
+
+    def leave_if_done(self) -> None:
+        """Hang up once all is answered and nothing is left to be written; what still comes costs no answer."""
+        core = self.core
+        if core.streams or core.out or self._deaf or not (self._last_said or core.peer_leaves):
+            return
+        if not self.transport.get_write_buffer_size():
+            self._forget()
+            self._gate.lingerers.take(self.transport)
 
     def abort(self) -> None:
         """End it now, whatever is under way."""
@@ -145,6 +157,8 @@ class H2Connection(asyncio.Protocol):
     def check(self, now_s: float) -> None:
         """End what takes too long. Called now and then: how long a state has lasted is known to that grain."""
         core, http = self.core, self._gate.http
+        if self._deaf or self.transport.is_closing():
+            return
         core.tick(now_s - self._checked_s)
         self._checked_s = now_s
         if self._heard:
@@ -153,7 +167,7 @@ class H2Connection(asyncio.Protocol):
         silent_s = self._lasts("silent", True, now_s)
         coming = core.coming if not self._reading_paused else ""
         limit_s = http.body_timeout_s if coming == "body" else http.head_timeout_s
-        if self._lasts("stopped", self._pauses if core.stopped else None, now_s) > http.body_timeout_s:
+        if self._lasts("unread", self.transport.get_write_buffer_size() or None, now_s) > http.body_timeout_s:
             self.abort()
         elif self._lasts("coming", core.progress if coming else None, now_s) > limit_s:
             self.transport.close() if not core.is_greeted else self._end(NO_ERROR, "a frame took too long")
@@ -161,22 +175,21 @@ class H2Connection(asyncio.Protocol):
             self.abort()
         elif silent_s > PING_S and not self._pinged:
             self._pinged = True
-            core.out.append(_PING)
+            core.out.append(frame(PING, 0, 0, _ALIVE))
             self.wake()
         elif self._lasts("idle", None if core.streams else core.last_id, now_s) > http.idle_timeout_s:
             self.go_away()
         for stream in list(core.streams.values()):
             stream.owner.check(now_s)
+        self.leave_if_done()
 
     def pause_writing(self) -> None:
         """The client reads too slowly: answers wait in their streams."""
         self.core.stopped = True
-        self._pauses += 1
 
     def resume_writing(self) -> None:
         """The client reads again."""
         self.core.stopped = False
-        self._pauses += 1
         self.wake()
         if not self.core.behind:
             self._resume_reading()
@@ -221,17 +234,16 @@ class H2Connection(asyncio.Protocol):
         out = core.out
         if out:
             core.out = []
-            if core.queued_bytes or self._queued_bytes:
+            if core.queued_bytes or self.answers.queued_bytes:
                 self.transport.writelines(out)  # large: written from where it lies
             else:
                 self.transport.write(b"".join(out))
-        self._plane.held_bytes += core.queued_bytes - self._queued_bytes
-        self._queued_bytes = core.queued_bytes
+        if core.queued_bytes != self.answers.queued_bytes:
+            self.answers.count_queued()
         if core.is_behind:
             self.wake()
-        elif not core.streams and (self._last_said or core.peer_leaves):
-            self._forget()
-            self._gate.lingerers.take(self.transport)  # what it still sends must not cost it its last answers
+        else:
+            self.leave_if_done()
 
     def _say_last(self) -> None:
         """The client has had its time: which streams are the last is now final."""
@@ -268,10 +280,12 @@ class H2Connection(asyncio.Protocol):
         if self._farewell is not None:
             self._farewell.cancel()
         core = self.core
-        self._plane.held_bytes -= self._queued_bytes
-        self._queued_bytes = 0
         for stream in list(core.streams.values()):
             owner = stream.owner
-            core.forget(stream)
-            owner.gone()
+            try:
+                core.forget(stream)
+                owner.gone()
+            except Exception:
+                log.exception("gRPC: internal error while a call is given up")
+        self.answers.count_queued()
         core.out = []

@@ -71,6 +71,8 @@ class DataPlane(Gate[Any]):
         """Set while the replica drains: every reply closes its connection."""
         self.held_bytes = 0
         """Bodies that have come, as sent and as inflated, of requests that are not yet answered."""
+        self.answer_bytes = 0
+        """Of them: gRPC's answers that wait for their turn or for their client."""
         self.max_held_bytes = body_bytes
         # zlib lets go of the interpreter lock. One thread each, so that neither takes more than one core, nor answers
         # wait behind bombs.

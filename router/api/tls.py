@@ -82,6 +82,11 @@ class TlsServer:
             self._loop.remove_reader(self._sock)
             self._sock.close()
 
+    def stop(self) -> None:
+        """End the handshakes that are under way."""
+        for task in self._tasks:
+            task.cancel()
+
     def _listen(self) -> None:
         if self.is_serving():
             self._loop.add_reader(self._sock, self._accept)

@@ -6,10 +6,10 @@ Reads frames and puts requests together. What is not a request is h2_control.py,
 from __future__ import annotations
 
 from router.protocol import h2_frames as h2
-from router.protocol.h2_control import SMALL_BYTES, ConnectionOwner, Control
+from router.protocol.h2_control import ConnectionOwner, Control
 from router.protocol.h2_fields import MAX_BLOCK_BYTES, FieldReader
 from router.protocol.h2_frames import H2Error, window_update
-from router.protocol.h2_sending import CONNECTION_WINDOW, MAX_FRAME_BYTES, STREAM_WINDOW, Stream
+from router.protocol.h2_sending import CONNECTION_WINDOW, MAX_FRAME_BYTES, SMALL_BYTES, STREAM_WINDOW, Stream
 
 MAX_CONTINUATIONS = 32
 TURN_COST = 2048
@@ -17,6 +17,8 @@ TURN_COST = 2048
 OPEN_COST = 32
 LARGE_BLOCK_BYTES, LARGE_BLOCK_COST_BYTES = 4096, 256
 """A header block above this takes 0.2 ms a KiB to decode: each so many bytes count as a frame that brings nothing."""
+MANY_FIELDS, MANY_FIELDS_COST = 40, 8
+"""A block of more fields likewise, 3 µs a field: each so many count as a frame."""
 _ID = 2**31 - 1
 
 
@@ -35,11 +37,12 @@ class Http2(Control):
         self._fields = FieldReader()
         self._held = bytearray(0)
         self._need = len(h2.PREFACE)
-        self._credit = CONNECTION_WINDOW
         self._taken = 0
         self._block: list[bytes] = []
         self._block_bytes = 0
         self._block_of = (0, 0)
+        self._decoded = 0
+        """What decoding costs in this turn, beside the frames."""
 
     @property
     def coming(self) -> str:
@@ -60,6 +63,7 @@ class Http2(Control):
             data = bytes(held)
             held.clear()
         at, end, cost = 0, len(data), 0
+        self._decoded = 0
         if not self.is_greeted:
             if not self._greets(data):
                 held += data
@@ -71,7 +75,7 @@ class Http2(Control):
             length = high << 16 | low
             if length > MAX_FRAME_BYTES:
                 raise H2Error(h2.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
-            if cost >= TURN_COST:
+            if cost + self._decoded >= TURN_COST:
                 self.behind = True
                 self._need = 0
                 break
@@ -121,13 +125,9 @@ class Http2(Control):
 
     def _data(self, flags: int, number: int, body: bytes) -> None:
         size = len(body)
-        self._credit -= size
         self._taken += size
-        if self._credit < 0:
-            raise H2Error(h2.FLOW_CONTROL_ERROR, "more than the connection's window")
         if self._taken >= CONNECTION_WINDOW // 2:
             self.out.append(window_update(0, self._taken))
-            self._credit += self._taken
             self._taken = 0
         if flags & h2.PADDED:
             body = _unpadded(body)
@@ -135,14 +135,13 @@ class Http2(Control):
         if len(body) < SMALL_BYTES and not ended:
             self._spend()
         else:
-            self._pay_back()
+            self.pay_back()
         stream = self.streams.get(number)
         if stream is None:
             self._late(number, ended)
             return
-        stream.credit -= size
         stream.taken += size
-        if stream.ended or stream.credit < 0:
+        if stream.ended or stream.taken > STREAM_WINDOW:
             self._break(stream, h2.STREAM_CLOSED if stream.ended else h2.FLOW_CONTROL_ERROR)
             return
         stream.ended = ended
@@ -190,6 +189,10 @@ class Http2(Control):
         if len(bytes_) > LARGE_BLOCK_BYTES:
             self._spend(len(bytes_) // LARGE_BLOCK_COST_BYTES)
         block = self._fields.read(bytes_)
+        if decoded := self._fields.decoded_fields:
+            self._decoded += decoded + len(bytes_) // LARGE_BLOCK_COST_BYTES * OPEN_COST
+            if decoded > MANY_FIELDS:
+                self._spend(decoded // MANY_FIELDS_COST)
         stream = self.streams.get(number)
         if stream is not None:  # trailers, which nobody reads
             if stream.ended or not ended:
@@ -202,12 +205,17 @@ class Http2(Control):
             self._late(number, ended)
             return
         self.last_id = number
-        self._pay_back()
+        self.pay_back()
         if self.closed_above is not None:
             self._spend()
             return
         stream = Stream(number, self._peer_window)
         stream.ended = ended
+        if self._resets < 0 and not block.wrong:
+            self._spend_reset()
+            self.reset(stream, h2.REFUSED_STREAM)
+            self._owner.refused(block)
+            return
         if block.wrong or len(self.streams) >= self.max_streams:
             self._break(stream, h2.PROTOCOL_ERROR if block.wrong else h2.REFUSED_STREAM)
             if not block.wrong:

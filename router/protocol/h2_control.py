@@ -18,9 +18,9 @@ IDLE_FRAMES, IDLE_FRAMES_PER_S = 10_000, 1_000
 SETTINGS_COST = 100
 """Such frames that one of SETTINGS counts for: it may move the window of every stream."""
 RESETS, RESETS_PER_S = 2_000, 1_000
-"""Likewise streams that are reset by either side."""
-SMALL_BYTES = 256
-"""DATA below this, but for the last of a stream, and windows opened by less bring nothing further."""
+"""Likewise streams that are reset by either side; beyond it new ones are refused, so that clients send them again."""
+FAR_RESETS = 10_000
+"""So far beyond it the client is told to go, and after as many again it has gone."""
 MAX_SETTINGS = 64
 _PAID_BACK = 2
 _ID = 2**31 - 1
@@ -37,8 +37,11 @@ class ConnectionOwner(Protocol):
     def refused(self, block: Block) -> None:
         """One was turned away, being one too many on this connection."""
 
-    def ponged(self) -> None:
-        """Our ping was answered."""
+    def overdone(self) -> None:
+        """The client has reset far too many streams: it is to go, once those under way are answered."""
+
+    def ponged(self, payload: bytes) -> None:
+        """A ping of ours with this payload was answered, or the client says so."""
 
 
 class Control(Sending):
@@ -61,7 +64,10 @@ class Control(Sending):
     def _window_update(self, number: int, body: bytes) -> None:
         if len(body) != 4:
             raise H2Error(h2.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong size")
-        self._spend()
+        if self.windows_paid:
+            self.windows_paid = min(self.windows_paid, IDLE_FRAMES) - 1
+        else:
+            self._spend()
         more = int.from_bytes(body, "big") & _ID
         stream = self.streams.get(number)
         if stream is None and number:
@@ -72,8 +78,6 @@ class Control(Sending):
             if stream is None:
                 raise H2Error(code, "a window that cannot be")
             self._break(stream, code)
-        elif self.queued_bytes and more >= SMALL_BYTES:
-            self._pay_back()
 
     def _settings(self, flags: int, number: int, body: bytes) -> None:
         if number:
@@ -130,7 +134,7 @@ class Control(Sending):
         if kind == h2.GOAWAY:
             self.peer_leaves = True
         elif kind == h2.PING and flags & h2.ACK:
-            self._owner.ponged()
+            self._owner.ponged(body)
         elif kind == h2.PING:
             self.out.append(frame(h2.PING, h2.ACK, 0, body))
 
@@ -150,10 +154,13 @@ class Control(Sending):
         if self._idle_frames < 0:
             raise H2Error(h2.ENHANCE_YOUR_CALM, "too many frames that bring nothing further")
 
-    def _pay_back(self) -> None:
+    def pay_back(self) -> None:
+        """Something has come that is of use: a request, a message of a stream."""
         self._idle_frames = min(IDLE_FRAMES, self._idle_frames + _PAID_BACK)
 
     def _spend_reset(self) -> None:
         self._resets -= 1
-        if self._resets < 0:
+        if self._resets == -FAR_RESETS:
+            self._owner.overdone()
+        elif self._resets < -2 * FAR_RESETS:
             raise H2Error(h2.ENHANCE_YOUR_CALM, "too many resets")

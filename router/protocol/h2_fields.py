@@ -21,6 +21,8 @@ MAX_LIST_BYTES = 64 * 1024
 MAX_BLOCK_BYTES = MAX_LIST_BYTES + 16 * 1024
 """What is decoded at all: without decoding a block the connection cannot go on."""
 MAX_BLOCK_FIELDS = 256
+SORTED_FIELDS = 128
+"""What is looked at one by one: a request with so many is refused, whatever the others are."""
 MAX_KNOWN = 16
 MAX_KNOWN_BYTES = 1024
 """Blocks that a connection remembers, and the longest of them."""
@@ -45,7 +47,7 @@ class Block:
         """Why these are not the fields of a request, "" where they are."""
 
     def _sort(self, fields: Fields) -> str:
-        for name, value in fields:
+        for name, value in fields[:SORTED_FIELDS]:
             if name.startswith(b":"):
                 if self.rest or name in self.pseudo or name not in _PSEUDO:
                     return "a pseudo-header is unknown, repeated or late"
@@ -67,10 +69,13 @@ class FieldReader:
     def __init__(self) -> None:
         self._decoder = Decoder(MAX_BLOCK_BYTES)
         self._known: dict[bytes, Block] = {}
+        self.decoded_fields = 0
+        """Of the last block; 0 where it was known."""
 
     def read(self, block: bytes) -> Block:
         """The fields of one block. Raises H2Error."""
         known = self._known.get(block)
+        self.decoded_fields = 0
         if known is not None:
             return known
         count, changes = walk(block)
@@ -80,6 +85,7 @@ class FieldReader:
             fields: Fields = [(name, value) for name, value in self._decoder.decode(block, raw=True)]
         except (HPACKError, IndexError, ValueError):
             raise H2Error(COMPRESSION_ERROR, "a header block that cannot be decoded") from None
+        self.decoded_fields = count
         read = Block(fields)
         if changes:
             self._known.clear()

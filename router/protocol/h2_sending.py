@@ -37,6 +37,10 @@ STREAM_WINDOW = 1024 * 1024
 CONNECTION_WINDOW = 16 * 1024 * 1024
 MAX_FRAME_BYTES = 64 * 1024
 """Payload of a frame that we take."""
+SMALL_BYTES = 256
+"""DATA below this brings nothing further unless it ends something: a message, a stream, what is queued."""
+_WINDOWS_PAID = 2
+"""For DATA that we send: its stream's window is opened anew, and the connection's."""
 
 
 class StreamOwner(Protocol):
@@ -50,6 +54,9 @@ class StreamOwner(Protocol):
 
     def sent(self) -> None:
         """All that was queued has left."""
+
+    def closed(self) -> None:
+        """Nothing of the stream is left. The last that its owner hears of it, once, but for `gone`."""
 
     def check(self, now_s: float) -> None:
         """Called now and then: end what takes too long."""
@@ -67,6 +74,9 @@ class Nobody:
     def sent(self) -> None:
         """It is."""
 
+    def closed(self) -> None:
+        """It was."""
+
     def check(self, now_s: float) -> None:
         """Nothing takes its time."""
 
@@ -78,8 +88,8 @@ class Stream:
     """One request and its answer."""
 
     __slots__ = (
-        "credit", "ended", "id", "last", "owner", "paused", "queue", "queued_bytes", "sent_bytes", "taken", "waits",
-        "window",
+        "ended", "id", "last", "owner", "paused", "queue", "queued_bytes", "sent_bytes", "taken", "waiting_bytes",
+        "waits", "window",
     )  # fmt: skip
 
     def __init__(self, number: int, window: int) -> None:
@@ -87,16 +97,16 @@ class Stream:
         self.owner: StreamOwner = NOBODY
         self.window = window
         """Bytes that the client lets us send."""
-        self.credit = STREAM_WINDOW
-        """Bytes that it may send."""
         self.taken = 0
-        """Bytes that it sent and was not yet given back."""
+        """Bytes that it sent and was not yet given back, at most STREAM_WINDOW."""
         self.paused = False
         """It is given back nothing."""
         self.ended = False
         """The client has sent its last."""
         self.queue: deque[memoryview] = deque()
         self.queued_bytes = 0
+        self.waiting_bytes = 0
+        """Of answers that its owner keeps until it is their turn."""
         self.sent_bytes = 0
         self.waits = False
         """For its turn to send."""
@@ -115,6 +125,8 @@ class Sending:
         """Streams that we closed before the client had: what is still on its way on them means nothing."""
         self.queued_bytes = 0
         """Of all streams: what the client does not take."""
+        self.windows_paid = 0
+        """Windows that the peer may open at no cost, for what it was sent."""
         self.stopped = False
         """The socket takes no more for now: only control frames and ends are written."""
         self.max_streams = max_streams
@@ -138,6 +150,7 @@ class Sending:
             self.send(stream, body, size_bytes)
             self.finish(stream, last)
             return
+        self.windows_paid += _WINDOWS_PAID
         self._window -= size_bytes
         stream.window -= size_bytes
         stream.sent_bytes += size_bytes
@@ -198,7 +211,6 @@ class Sending:
         """The client may send on this stream what it has sent already."""
         if stream.taken and not stream.ended and not stream.paused:
             self.out.append(window_update(stream.id, stream.taken))
-            stream.credit += stream.taken
             stream.taken = 0
 
     def _wait(self, stream: Stream) -> None:
@@ -217,6 +229,8 @@ class Sending:
             parts.append(part)
             size += len(part)
         self.out += (head_of(DATA, 0, stream.id, size), *parts)
+        if size >= SMALL_BYTES or not stream.queue:
+            self.windows_paid += _WINDOWS_PAID
         self._window -= size
         stream.window -= size
         stream.queued_bytes -= size
@@ -248,7 +262,9 @@ class Sending:
         stream.queued_bytes = 0
         stream.queue.clear()
         stream.last = None
+        owner = stream.owner
         stream.owner = NOBODY  # who refers back to it: without this only the garbage collector would free both
+        owner.closed()
 
     def _more_window(self, stream: Stream | None, more: int) -> bool:
         """The peer lets us send more; False where that is more than a window may be."""

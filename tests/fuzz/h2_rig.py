@@ -81,7 +81,8 @@ class H2Rig(HttpRig):
         if not written.startswith(b"HTTP/1.1 505"):
             Replies().read(written)
         await self._gone(wire)
-        assert self._listener.servicer.calls == 0, "a call is still counted"
+        servicer = self._listener.servicer
+        assert servicer.calls == servicer.keyless == self._plane.answer_bytes == 0, "a call is still counted"
         assert not self._listener.servicer.streams, "a stream is still open"
         assert not self._listener.gate.connections, "a connection that has gone is still known"
 

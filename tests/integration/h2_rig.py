@@ -117,6 +117,12 @@ class Peer:
                 assert one.kind != h2.RST_STREAM, one
                 return said, body
 
+    async def roundtrip(self) -> None:
+        """All that was sent has been read."""
+        self.send(frame(h2.PING, 0, 0, b"are read"))
+        while (await self.next(h2.PING)).body != b"are read":
+            pass
+
     async def serves(self, stream: int) -> None:
         """The connection is well: one more call is answered."""
         self.send(call(stream))
@@ -145,7 +151,7 @@ async def wire(rig: Rig, greet: bool = True) -> AsyncIterator[Peer]:
             ticket.answer()
         await rig.listener.leave(0.0, 0.1)
     assert rig.plane.held_bytes == 0
-    assert rig.listener.servicer.calls == 0
+    assert rig.listener.servicer.calls == rig.listener.servicer.keyless == 0
     assert not rig.listener.gate.connections
 
 

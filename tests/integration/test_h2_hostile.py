@@ -8,6 +8,7 @@ from grpc_rig import HTTP, Rig, infer, until
 from h2_rig import GREETING, PATH, call, connect, data, head, message, wire
 
 from router.api import grpc_listener, grpc_servicer
+from router.protocol import h2_control
 from router.protocol import h2_frames as h2
 from router.protocol.h2_control import IDLE_FRAMES, RESETS
 from router.protocol.h2_fields import MAX_LIST_BYTES
@@ -29,21 +30,23 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("flood", FLOODS)
-async def test_floods_end_the_connection(flood):
+async def test_floods_end_the_connection(flood, monkeypatch):
     """Frames that bring nothing further, more of them than a client has any use for."""
+    monkeypatch.setattr(h2_control, "FAR_RESETS", 100)
     rig = Rig(msgspec.structs.replace(HTTP, max_body_bytes=1 << 20))
     async with wire(rig) as peer:
         peer.send(head(1), FLOODS[flood] * (IDLE_FRAMES + 100))
         assert await peer.goaway() == h2.ENHANCE_YOUR_CALM
-    assert rig.records[-1].outcome == "malformed"
+    assert "malformed" in [record.outcome for record in rig.records]
 
 
-async def test_rapid_resets_end_the_connection():
+async def test_rapid_resets_end_the_connection(monkeypatch):
     """Calls begun and cancelled at once: each is cancelled down to the pool, and they do not go on for ever."""
+    monkeypatch.setattr(h2_control, "FAR_RESETS", 100)
     rig = Rig()
     rig.hold = True
     async with wire(rig) as peer:
-        last = 2 * RESETS + 101
+        last = 2 * RESETS + 2001
         peer.send(*(call(number) + h2.rst_stream(number, h2.CANCEL) for number in range(1, last, 2)))
         assert await peer.goaway() == h2.ENHANCE_YOUR_CALM
         assert len(rig.held) <= RESETS + 1
@@ -51,10 +54,11 @@ async def test_rapid_resets_end_the_connection():
     assert rig.ledger.held("cpu").requests == 0
 
 
-async def test_resets_that_we_are_made_to_send_count_too():
+async def test_resets_that_we_are_made_to_send_count_too(monkeypatch):
     """Streams broken one after the other, each by a rule of its own."""
+    monkeypatch.setattr(h2_control, "FAR_RESETS", 100)
     async with wire(Rig()) as peer:
-        peer.send(*(head(n) + h2.window_update(n, 0) for n in range(1, 2 * RESETS + 101, 2)))
+        peer.send(*(head(n) + h2.window_update(n, 0) for n in range(1, 2 * RESETS + 2001, 2)))
         assert await peer.goaway() == h2.ENHANCE_YOUR_CALM
 
 

@@ -79,7 +79,7 @@ async def test_what_ends_the_connection(case):
             assert b"505" in await peer.reader.read()
         else:
             assert await peer.goaway() == code
-    assert rig.records[-1].outcome == "malformed"
+    assert "malformed" in [record.outcome for record in rig.records]
 
 
 def raw(*headers: tuple[bytes, bytes]) -> bytes:

@@ -19,6 +19,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.said: list[object] = []
+        self.closes = 0
         self.streams = []
 
     def opened(self, stream, block) -> None:
@@ -29,8 +30,8 @@ class Owner:
     def refused(self, block) -> None:
         self.said.append("refused")
 
-    def ponged(self) -> None:
-        self.said.append("ponged")
+    def ponged(self, payload) -> None:
+        self.said.append(("ponged", payload))
 
     def data(self, part, ended) -> None:
         self.said.append((bytes(part), ended))
@@ -40,6 +41,9 @@ class Owner:
 
     def sent(self) -> None:
         self.said.append("sent")
+
+    def closed(self) -> None:
+        self.closes += 1
 
     def check(self, now_s) -> None:
         self.said.append("checked")
@@ -62,7 +66,7 @@ def head(stream: int, flags: int = h2.END_HEADERS) -> bytes:
 def test_any_pieces_say_the_same():
     """Byte by byte or at once."""
     sent = head(1) + frame(h2.DATA, 0, 1, b"abc") + frame(h2.PING, h2.ACK, 0, bytes(8)) + frame(h2.DATA, 1, 1, b"d")
-    expected = [("opened", 1), (b"abc", False), "ponged", (b"d", True)]
+    expected = [("opened", 1), (b"abc", False), ("ponged", bytes(8)), (b"d", True)]
     for size in (1, 2, 9, 10, 1000):
         owner = Owner()
         core = Http2(owner, 10)
@@ -187,3 +191,4 @@ def test_streams_that_end_early_are_forgotten_in_time():
         core.feed(frame(h2.DATA, 0, number, b"late"))
     assert len(core.early) <= 8
     assert all(stream.owner is not owner for stream in owner.streams)
+    assert owner.closes == 50
