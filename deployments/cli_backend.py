@@ -19,7 +19,12 @@ from router.config.problems import ConfigError
 
 @click.group()
 def backend() -> None:
-    """Backends: what runs the models of a pool."""
+    """Backends: what runs the models of a pool.
+
+    \b
+    pointsman backend list
+    pointsman backend check acme --option tile_rows=8
+    """
 
 
 @backend.command("list")
