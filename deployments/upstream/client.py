@@ -44,7 +44,6 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     versions: dict[str, str] = {}
     """The version asked for there; none: whichever it gives."""
     emulated: bool = False
-    provider: str = "oip_upstream"
 
 
 class Reply(msgspec.Struct):

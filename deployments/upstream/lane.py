@@ -20,7 +20,9 @@ from deployments.upstream.client import Options, Reply, Unreachable, UpstreamCli
 from deployments.upstream.outcome import Outcome, Verdict, failed, of_status, out_of_time, unreachable
 from models import tensors
 from models.spec import ModelSpec
+from router.config.settings import UPSTREAM
 from router.core.predict import Curve, service_s
+from router.policy.variables import PRIORITIES
 from router.protocol.link import Item, Tensor
 from router.protocol.oip_binary import JSON_LENGTH
 from router.protocol.oip_client import BadAnswer, Unsendable, decode_answer, encode_request, fitted, model_path
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pointsman.upstream")
 
-PRIORITIES = ("interactive", "standard", "batch")
 OTHER_HARDWARE = "wrong_accelerator"
 MAX_DIGITS = 18
 MAX_VERSION = 64
@@ -68,7 +69,7 @@ class UpstreamLane:
         self.accepted = spec.accepted_inputs()
         """Sets of inputs that the upstream takes."""
         self.availability = Availability(options.hung_after)
-        self.placement = Placement("oip_upstream", 0, 0, f"{there[0]} at {options.url}")
+        self.placement = Placement(UPSTREAM, 0, 0, f"{there[0]} at {options.url}")
         self.path = model_path(*there)
         self.client = client
         self._version = there[1]

@@ -9,13 +9,14 @@ from router.core.durations import parse_duration_s
 from router.core.errors import RequestError
 from router.core.facts import TenantFacts
 from router.core.filters.narrowing import Narrowing
+from router.policy import variables
 from router.protocol.codec import Codec, InferParameters
 from router.protocol.oip import JSON
 
 MAX_HOPS = 4
 """Routers that a request may have passed: more, and they forward it in a circle."""
 MAX_NAMES = 32
-PRIORITIES = {"interactive": 0, "standard": 1, "batch": 2}
+PRIORITIES = {name: rank for rank, name in enumerate(variables.PRIORITIES)}
 
 
 class Head(msgspec.Struct):
